@@ -1,0 +1,113 @@
+"""Cascade turns plain Python functions into workflows by calling them.
+
+>>> import cascade as cs
+>>> @cs.task
+... def greet(name: str) -> str:
+...     return f"hello {name}"
+>>> cs.run(greet("world"))
+'hello world'
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+from cascade.app import arun as arun
+from cascade.app import create_engine as create_engine
+from cascade.app import run as run
+from cascade.runtime.bus import MessageBus as MessageBus
+from cascade.runtime.engine import Engine as Engine
+from cascade.runtime.events import Event as Event
+from cascade.spec.constraint import GlobalConstraint as GlobalConstraint
+from cascade.spec.constraint import ResourceConstraint as ResourceConstraint
+from cascade.spec.context import attempt as attempt
+from cascade.spec.context import cancelled as cancelled
+from cascade.spec.exceptions import CascadeError as CascadeError
+from cascade.spec.exceptions import CascadeWarning as CascadeWarning
+from cascade.spec.exceptions import DeclarationError as DeclarationError
+from cascade.spec.exceptions import DependencyMissingError as DependencyMissingError
+from cascade.spec.exceptions import EngineClosedError as EngineClosedError
+from cascade.spec.exceptions import LazyValueError as LazyValueError
+from cascade.spec.exceptions import MapInputError as MapInputError
+from cascade.spec.exceptions import MissingExtraError as MissingExtraError
+from cascade.spec.exceptions import NestedRunError as NestedRunError
+from cascade.spec.exceptions import ParameterError as ParameterError
+from cascade.spec.exceptions import ResourceCycleError as ResourceCycleError
+from cascade.spec.exceptions import ResourceError as ResourceError
+from cascade.spec.exceptions import RunCancelledError as RunCancelledError
+from cascade.spec.exceptions import RunFailedGroup as RunFailedGroup
+from cascade.spec.exceptions import TaskArgumentError as TaskArgumentError
+from cascade.spec.exceptions import TaskResultError as TaskResultError
+from cascade.spec.exceptions import TaskTimeoutError as TaskTimeoutError
+from cascade.spec.exceptions import ThreadTimeoutWarning as ThreadTimeoutWarning
+from cascade.spec.exceptions import UnknownResourceError as UnknownResourceError
+from cascade.spec.exceptions import UnknownRouteError as UnknownRouteError
+from cascade.spec.exceptions import ValidationError as ValidationError
+from cascade.spec.flow import pipeline as pipeline
+from cascade.spec.flow import sequence as sequence
+from cascade.spec.input import Env as Env
+from cascade.spec.input import Param as Param
+from cascade.spec.lazy_types import LazyResult as LazyResult
+from cascade.spec.lazy_types import MappedLazyResult as MappedLazyResult
+from cascade.spec.policy import Retry as Retry
+from cascade.spec.resource import Outcome as Outcome
+from cascade.spec.resource import inject as inject
+from cascade.spec.resource import resource as resource
+from cascade.spec.routing import Router as Router
+from cascade.spec.task import Task as Task
+from cascade.spec.task import task as task
+
+if TYPE_CHECKING:
+    from cascade.adapters.cache.directory import DirectoryCacheBackend as DirectoryCacheBackend
+    from cascade.adapters.cache.file_existence import FileExistenceCache as FileExistenceCache
+    from cascade.adapters.cache.inputs import InputsCache as InputsCache
+    from cascade.adapters.cache.memory import InMemoryCacheBackend as InMemoryCacheBackend
+    from cascade.providers.documents import load_json as load_json
+    from cascade.providers.documents import load_toml as load_toml
+    from cascade.providers.documents import load_yaml as load_yaml
+    from cascade.providers.files import read as read
+    from cascade.providers.files import write as write
+    from cascade.providers.lookup import lookup as lookup
+    from cascade.providers.shell import ShellError as ShellError
+    from cascade.providers.shell import ShellResult as ShellResult
+    from cascade.providers.shell import shell as shell
+    from cascade.providers.text import format as format
+    from cascade.providers.text import template as template
+    from cascade.tools.cli import cli as cli
+    from cascade.tools.dry_run import dry_run as dry_run
+    from cascade.tools.pictures import visualize as visualize
+
+# Loaded when they are first asked for, so that `import cascade` costs what every program needs and no more.
+_LAZY: Final = {
+    "DirectoryCacheBackend": "cascade.adapters.cache.directory",
+    "FileExistenceCache": "cascade.adapters.cache.file_existence",
+    "InMemoryCacheBackend": "cascade.adapters.cache.memory",
+    "InputsCache": "cascade.adapters.cache.inputs",
+    "ShellError": "cascade.providers.shell",
+    "ShellResult": "cascade.providers.shell",
+    "cli": "cascade.tools.cli",
+    "dry_run": "cascade.tools.dry_run",
+    "format": "cascade.providers.text",
+    "load_json": "cascade.providers.documents",
+    "load_toml": "cascade.providers.documents",
+    "load_yaml": "cascade.providers.documents",
+    "lookup": "cascade.providers.lookup",
+    "read": "cascade.providers.files",
+    "shell": "cascade.providers.shell",
+    "template": "cascade.providers.text",
+    "visualize": "cascade.tools.pictures",
+    "write": "cascade.providers.files",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'cascade' has no attribute {name!r}")
+    value = getattr(import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

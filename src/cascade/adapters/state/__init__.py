@@ -1,0 +1,5 @@
+"""Where the state of runs is kept."""
+
+from cascade.runtime.state import InMemoryStateBackend
+
+__all__ = ["InMemoryStateBackend"]

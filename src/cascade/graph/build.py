@@ -1,0 +1,280 @@
+"""From lazy values to a graph: one walk to find them, one pass to number and connect them; no recursion."""
+
+from __future__ import annotations
+
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final
+
+from cascade.graph.merging import merge_key
+from cascade.graph.model import KIND_OF, Graph, InstanceMap, Reference, Wiring
+from cascade.spec.containers import PLAIN
+from cascade.spec.flow import Fallback, Sequence
+from cascade.spec.lazy_types import Call, Derived, Gathered, LazyResult, MappedLazyResult, as_lazy
+from cascade.spec.policy import is_lazy
+from cascade.spec.resource import Inject
+from cascade.spec.routing import Router
+from cascade.spec.walk import dependencies_of
+
+if TYPE_CHECKING:
+    from cascade.graph.registry import NodeRegistry
+
+LAZY_TYPES: Final = frozenset(KIND_OF)
+_by_order = attrgetter("order")
+
+
+def build_graph(target: Any, registry: NodeRegistry | None = None) -> tuple[Graph, InstanceMap]:
+    """Build the graph of everything that a target needs.
+
+    Args:
+        target: a lazy value, a container of them at any depth, or a plain value.
+        registry: shares nodes of the same structure with graphs that were built before.
+
+    Returns:
+        The graph, and the map from lazy values to its nodes.
+
+    >>> import cascade as cs
+    >>> @cs.task
+    ... def add(x: int, y: int) -> int:
+    ...     return x + y
+    >>> one = add(1, 2)
+    >>> graph, nodes = build_graph(add(one, one))
+    >>> [node.id for node in graph.nodes], nodes[one].kind.name
+    (['add#0', 'add#1'], 'CALL')
+    """
+    graph = build(as_lazy(target))
+    graph.registry = registry
+    return graph, InstanceMap(graph)
+
+
+def build(root: LazyResult[Any]) -> Graph:
+    """Build the graph of one lazy value; what the engine calls."""
+    found = _discover(root)
+    found.sort(key=_by_order)
+    return _Numbering(found).connect(root)
+
+
+def _discover(root: LazyResult[Any]) -> list[LazyResult[Any]]:
+    """Every lazy value that the root needs, the root included, each once and in no particular order."""
+    seen = {root}
+    found = [root]
+    push = found.append
+    position = 0
+    # `found` is at once the list of results and the queue of what is still to be looked at.
+    while position < len(found):
+        lazy = found[position]
+        position += 1
+        if type(lazy) is Call and lazy.packed is None and lazy.policy is None:
+            for value in lazy.args:
+                if type(value) in LAZY_TYPES and value not in seen:
+                    seen.add(value)
+                    push(value)
+            if lazy.kwargs:
+                for value in lazy.kwargs.values():
+                    if type(value) in LAZY_TYPES and value not in seen:
+                        seen.add(value)
+                        push(value)
+        else:
+            for value in dependencies_of(lazy):
+                if value not in seen:
+                    seen.add(value)
+                    push(value)
+    return found
+
+
+class _Numbering:
+    """Gives lazy values their indices and writes down what each needs, in the order of declaration."""
+
+    def __init__(self, lazies: list[LazyResult[Any]]) -> None:
+        self.lazies = lazies
+        self.index_of: dict[LazyResult[Any], int] = dict(zip(lazies, range(len(lazies)), strict=True))
+        self.needs: list[tuple[int, ...]] = []
+        self.references: list[Reference] = []
+        self.special: list[int] = []
+        self.order_edges: dict[int, list[int]] = {}
+
+    def connect(self, root: LazyResult[Any]) -> Graph:
+        self._merge_pure()
+        index_of = self.index_of
+        needs = self.needs.append
+        references = self.references.append
+        for index, lazy in enumerate(self.lazies):
+            if type(lazy) is Call and lazy.packed is None and not lazy.kwargs:
+                args = lazy.args
+                if len(args) == 1:
+                    value = args[0]
+                    if type(value) in PLAIN:
+                        needs(())
+                        references(None)
+                    elif type(value) in LAZY_TYPES:
+                        source = index_of[value]
+                        needs((source,))
+                        references(source)
+                    else:
+                        needs(())
+                        references(self._several(args))
+                else:
+                    reference = self._several(args)
+                    references(reference)
+                    if reference is None:
+                        needs(())
+                    elif type(reference) is tuple:
+                        needs(tuple({source: None for source in reference if source >= 0}))
+                    else:
+                        needs(_sources(reference))
+                if lazy.policy is not None or not is_plain(lazy.task):
+                    self._finish_special(index, lazy)
+            else:
+                reference = self._wire(lazy)
+                references(reference)
+                needs(_sources(reference) if isinstance(reference, Wiring) else ())
+                self._finish_special(index, lazy)
+        graph = Graph(
+            self.lazies, index_of, index_of[root], self.needs, self.references, self.special, self.order_edges
+        )
+        if any(type(self.lazies[index]) is Sequence for index in self.special):
+            self._order_sequences()
+        return graph
+
+    def _several(self, args: tuple[Any, ...]) -> Reference:
+        """Where positional arguments come from, when there are none or several, or one is injected."""
+        index_of = self.index_of
+        places = [index_of[value] if type(value) in LAZY_TYPES else -1 for value in args]
+        if any(type(value) is Inject for value in args):
+            injected = tuple((place, value) for place, value in enumerate(args) if type(value) is Inject)
+            return Wiring(tuple(places), (), None, injected)
+        for place in places:
+            if place >= 0:
+                return tuple(places)
+        return None
+
+    def _wire(self, lazy: LazyResult[Any]) -> Reference:
+        """Where the arguments of anything but a plain positional call come from."""
+        index_of = self.index_of
+        if type(lazy) is Call:
+            if lazy.packed is not None:
+                return Wiring((), (), tuple(index_of[value] for value in lazy.packed.lazies), _injected(lazy))
+            return Wiring(
+                tuple(index_of[value] if type(value) in LAZY_TYPES else -1 for value in lazy.args),
+                tuple(
+                    (name, index_of[value])
+                    for name, value in lazy.kwargs.items()
+                    if type(value) in LAZY_TYPES
+                ),
+                None,
+                _injected(lazy),
+            )
+        if type(lazy) is MappedLazyResult:
+            if lazy.packed is not None:
+                return Wiring((), (), tuple(index_of[value] for value in lazy.packed.lazies), _injected(lazy))
+            return Wiring(
+                tuple(index_of[value] if type(value) in LAZY_TYPES else -1 for value in lazy.args),
+                tuple(
+                    (name, index_of[value])
+                    for name, value in (*lazy.kwargs.items(), *lazy.inputs.items())
+                    if type(value) in LAZY_TYPES
+                ),
+                None,
+                _injected(lazy),
+            )
+        if type(lazy) is Derived:
+            return Wiring(
+                tuple(index_of[value] if type(value) in LAZY_TYPES else -1 for value in lazy.args), (), None
+            )
+        if type(lazy) is Gathered:
+            return Wiring((), (), tuple(index_of[value] for value in lazy.packed.lazies))
+        if type(lazy) is Router:
+            # Routes are no needs: a router starts to be decided when its selector is there.
+            return Wiring((index_of[lazy.selector],), (), None)
+        if type(lazy) is Sequence:
+            return Wiring(tuple(index_of[member] for member in lazy.members), (), None)
+        if type(lazy) is Fallback:
+            return Wiring((index_of[lazy.step], index_of[lazy.before]), (), None)
+        return None
+
+    def _finish_special(self, index: int, lazy: LazyResult[Any]) -> None:
+        """Note a node that is more than a plain call, and what its policies need."""
+        self.special.append(index)
+        policy = lazy.policy
+        if policy is None:
+            return
+        more = list(self.needs[index])
+        if policy.run_if is not None:
+            more.append(self.index_of[policy.run_if])
+        more.extend(self.index_of[earlier] for earlier in policy.after)
+        if policy.constraints:
+            more.extend(self.index_of[amount] for amount in policy.constraints.values() if is_lazy(amount))
+        self.needs[index] = tuple(dict.fromkeys(more))
+
+    def _merge_pure(self) -> None:
+        """Let one node serve all pure calls with equal inputs; values are met in the order of declaration."""
+        if not any(type(lazy) is Call and lazy.task.pure for lazy in self.lazies):
+            return
+        first: dict[object, LazyResult[Any]] = {}
+        merged: dict[LazyResult[Any], LazyResult[Any]] = {}
+        kept: list[LazyResult[Any]] = []
+        for lazy in self.lazies:
+            key = merge_key(lazy, merged) if type(lazy) is Call and lazy.task.pure else None
+            if key is None:
+                kept.append(lazy)
+            elif key in first:
+                merged[lazy] = first[key]
+            else:
+                first[key] = lazy
+                kept.append(lazy)
+        if merged:
+            self.lazies = kept
+            self.index_of = dict(zip(kept, range(len(kept)), strict=True))
+            for lazy, representative in merged.items():
+                self.index_of[lazy] = self.index_of[representative]
+
+    def _order_sequences(self) -> None:
+        """Let the members of sequences wait for each other, whoever else uses them."""
+        for index in self.special:
+            lazy = self.lazies[index]
+            if type(lazy) is not Sequence:
+                continue
+            previous = lazy.members[0]
+            for member in lazy.members[1:]:
+                before, first = self.index_of[previous], self.index_of[_first_member(member)]
+                if before not in self.needs[first]:
+                    self.needs[first] = (*self.needs[first], before)
+                waits = self.order_edges.setdefault(first, [])
+                if before not in waits:
+                    waits.append(before)
+                if first not in self.special:
+                    self.special.append(first)
+                previous = member
+        self.special.sort()
+
+
+def _first_member(member: LazyResult[Any]) -> LazyResult[Any]:
+    while type(member) is Sequence:
+        member = member.members[0]
+    return member
+
+
+def _sources(wiring: Reference) -> tuple[int, ...]:
+    """Every node that a wiring takes from, each once."""
+    assert isinstance(wiring, Wiring)
+    sources = [source for source in wiring.positional if source >= 0]
+    sources.extend(source for _, source in wiring.named)
+    sources.extend(wiring.packed or ())
+    return tuple(dict.fromkeys(sources))
+
+
+def _injected(lazy: Call[Any] | MappedLazyResult[Any]) -> tuple[tuple[str | int, Inject], ...]:
+    """The resources that a call names itself; those of its task's defaults are added when it runs."""
+    places: list[tuple[str | int, Inject]] = [
+        (place, value) for place, value in enumerate(lazy.args) if type(value) is Inject
+    ]
+    places.extend((name, value) for name, value in lazy.kwargs.items() if type(value) is Inject)
+    return tuple(places)
+
+
+def is_plain(task: Any) -> bool:
+    """Whether calls of a task need nothing but a worker thread: remembered on the task."""
+    plain: bool | None = task.__dict__.get("_plain")
+    if plain is None:
+        plain = not (task.is_async or task.executor is not None or task.pure or task.injected)
+        task.__dict__["_plain"] = plain
+    return plain

@@ -1,0 +1,133 @@
+"""Names for computations that are the same in every process: what they cover, and what they must not.
+
+A structural id covers the task's identity and version, literals, inputs, and the policies that change the value
+(conditions and what comes before). It does not cover what only changes how a call is made: retries, timeouts, caches,
+constraints, names, the executor, the line of the call. Repeated impure calls are told apart by their order in the
+graph. A template id covers the same without literals, so that turns of a loop have one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from cascade.graph.code import task_identity
+from cascade.graph.digest import combine, digest
+from cascade.graph.edges import wants_of
+from cascade.graph.model import KIND_OF
+from cascade.spec.input import Input
+from cascade.spec.lazy_types import Call, Constant, Derived, Gathered, MappedLazyResult
+from cascade.spec.policy import is_lazy
+from cascade.spec.routing import Router
+
+if TYPE_CHECKING:
+    from cascade.graph.model import Graph
+    from cascade.spec.containers import Packed
+    from cascade.spec.lazy_types import LazyResult
+
+
+def identities_of(graph: Graph) -> Identities:
+    """The ids of all nodes of a graph, computed when they are asked for."""
+    return Identities(graph)
+
+
+class Identities:
+    """The structural and template ids of a graph's nodes, by index."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+
+    @cached_property
+    def structural(self) -> list[str]:
+        """The structural ids; `UndigestibleError` if a literal has no sure content."""
+        return [token.hex() for token in self._tokens(literals=True)]
+
+    @cached_property
+    def template(self) -> list[str]:
+        """The template ids."""
+        return [token.hex() for token in self._tokens(literals=False)]
+
+    def _tokens(self, *, literals: bool) -> list[bytes]:
+        graph = self._graph
+        tokens = [b""] * len(graph)
+        seen: Counter[bytes] = Counter()
+        # Values only depend on values that were declared before them, but for the order that sequences add.
+        for index in sorted(range(len(graph)), key=lambda index: graph.lazies[index].order):
+            lazy = graph.lazies[index]
+            parts = [_own_token(lazy, literals)]
+            for source, kind, label in wants_of(lazy):
+                parts.append(combine(kind.value, tokens[graph.index_of[source]], _label(label, kind.value, literals)))
+            token = combine(KIND_OF[type(lazy)].value, *parts)
+            occurrence = seen[token]
+            seen[token] += 1
+            if occurrence:
+                token = combine("occurrence", token, occurrence.to_bytes(8, "big"))
+            tokens[index] = token
+        return self._with_order(tokens)
+
+    def _with_order(self, tokens: list[bytes]) -> list[bytes]:
+        """Sequences change when a value may be computed: what comes before a member is a part of its identity."""
+        plain = list(tokens)
+        for index, before in self._graph.order_edges.items():
+            tokens[index] = combine("in sequence", plain[index], *(plain[source] for source in before))
+        return tokens
+
+
+def _label(label: str, kind: str, literals: bool) -> bytes:
+    return label.encode(errors="surrogatepass") if literals or kind == "data" else b""
+
+
+def _own_token(lazy: LazyResult[Any], literals: bool) -> bytes:
+    if isinstance(lazy, (Call, MappedLazyResult)):
+        task = lazy.task
+        parts = [task_identity(task.function).encode(), digest(task.version)]
+        if lazy.packed is not None:
+            parts.extend(_packed_tokens(lazy.packed, literals))
+        else:
+            parts.extend(_argument_tokens(lazy.args, literals))
+            for name, value in lazy.kwargs.items():
+                parts.append(name.encode())
+                parts.extend(_argument_tokens((value,), literals, name))
+            if isinstance(lazy, MappedLazyResult):
+                for name, value in lazy.inputs.items():
+                    parts.append(name.encode())
+                    parts.extend(_argument_tokens((value,), literals, name))
+        return combine("call", *parts)
+    if isinstance(lazy, Derived):
+        return combine(lazy.title, *_argument_tokens(lazy.args, literals))
+    if isinstance(lazy, Gathered):
+        return combine("container", *_packed_tokens(lazy.packed, literals))
+    if isinstance(lazy, Constant):
+        return combine("constant", *_argument_tokens((lazy.value,), literals))
+    if isinstance(lazy, Input):
+        return combine("input", type(lazy.spec).__name__.encode(), lazy.spec.name.encode())
+    if isinstance(lazy, Router):
+        return combine("router", *(_argument_tokens(tuple(lazy.routes), literals)))
+    return combine("connector")
+
+
+def _argument_tokens(values: tuple[Any, ...], literals: bool, name: str = "argument") -> list[bytes]:
+    tokens: list[bytes] = []
+    for place, value in enumerate(values):
+        if is_lazy(value):
+            tokens.append(b"lazy")
+        elif literals:
+            tokens.append(digest(value, f"{name} [{place}]" if name == "argument" else f"argument '{name}'"))
+        else:
+            tokens.append(b"literal")
+    return tokens
+
+
+def _packed_tokens(packed: Packed, literals: bool) -> list[bytes]:
+    tokens: list[bytes] = []
+    for kind, constants, lazies, inner, names in packed.shapes():
+        tokens.append(
+            combine(
+                f"{kind.__module__}.{kind.__qualname__}",
+                digest(constants) if literals else len(constants).to_bytes(8, "big"),
+                digest([list(lazies), list(inner)]),
+                digest(names),
+            )
+        )
+    return tokens

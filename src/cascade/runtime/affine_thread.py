@@ -1,0 +1,88 @@
+"""A thread of its own for whatever must always be touched by one and the same thread."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from contextvars import Context
+from queue import SimpleQueue
+from typing import Any
+
+
+class AffineThread:
+    """Makes calls one after another on one thread, which starts with the first of them."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    async def call(self, context: Context, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call a function there and return what it returns; being cancelled waits until the call has ended."""
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Future[Any] = loop.create_future()
+
+        def job() -> None:
+            try:
+                value = context.run(function, *args, **kwargs)
+            except BaseException as error:
+                settle_from_thread(loop, ended, None, error)
+            else:
+                settle_from_thread(loop, ended, value, None)
+
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+            self._thread.start()
+        self._jobs.put(job)
+        return await outlasting_cancellation(ended)
+
+    def close(self) -> None:
+        """Let the thread end once it has made its calls."""
+        if self._thread is not None:
+            self._jobs.put(None)
+            self._thread = None
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job()
+
+
+async def outlasting_cancellation(ended: asyncio.Future[Any]) -> Any:
+    """Wait for something that cannot be stopped; a cancellation takes effect when it has ended."""
+    cancelled: asyncio.CancelledError | None = None
+    while not ended.done():
+        try:
+            await asyncio.wait([ended])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        if not ended.cancelled():
+            # Looked at, so that nobody complains of an exception that was never retrieved.
+            ended.exception()
+        raise cancelled
+    return ended.result()
+
+
+def settle_from_thread(
+    loop: asyncio.AbstractEventLoop, ended: asyncio.Future[Any], value: Any, error: BaseException | None
+) -> None:
+    """Give a future of a loop its result from another thread."""
+    def settle() -> None:
+        if ended.done():
+            return
+        if error is None:
+            ended.set_result(value)
+        elif isinstance(error, StopIteration):
+            # A future refuses it, since it would end the generator that waits.
+            wrapped = RuntimeError("a call raised StopIteration")
+            wrapped.__cause__ = error
+            ended.set_exception(wrapped)
+        else:
+            ended.set_exception(error)
+
+    try:
+        loop.call_soon_threadsafe(settle)
+    except RuntimeError:
+        # The loop was closed under a call that had been abandoned.
+        return

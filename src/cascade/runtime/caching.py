@@ -1,0 +1,205 @@
+"""Values that were computed before: one computation for one key at a time, and no failure because of a cache."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING, Any, Final
+
+from cascade.runtime.mapping import MapExecution
+from cascade.runtime.scheduler import Scheduler
+from cascade.runtime.waiter import Waiter, wake
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from cascade.runtime.attempts import Outcome
+    from cascade.runtime.scheduler import Continuation, Due, Ending
+    from cascade.runtime.strategies.graph import GraphExecutionStrategy
+    from cascade.spec.policy import Policy
+    from cascade.spec.protocols import CacheBackend, CachePolicy
+    from cascade.spec.task import Task
+
+_log: Final = logging.getLogger("cascade.cache")
+
+
+class KeysUnderWay:
+    """Which keys are being computed on an engine, by whom, and who waits for them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._holders: dict[tuple[int, str], tuple[CacheEntry, list[Waiter]]] = {}
+
+    def take(self, entry: CacheEntry) -> Waiter | None:
+        """Become the one who computes a key; otherwise what to wait for.
+
+        An entry whose own ancestor computes the key computes it too: waiting would be for ever.
+        """
+        with self._lock:
+            found = self._holders.get(entry.identity)
+            if found is None:
+                self._holders[entry.identity] = (entry, [])
+                return None
+            holder, waiters = found
+            if holder.is_ancestor_of(entry):
+                return None
+            waiter = Waiter()
+            waiters.append(waiter)
+            return waiter
+
+    def give_up(self, entry: CacheEntry) -> None:
+        """Let others have the key, if this entry had it."""
+        with self._lock:
+            found = self._holders.get(entry.identity)
+            if found is None or found[0] is not entry:
+                return
+            del self._holders[entry.identity]
+        wake(found[1])
+
+
+class CacheAccess:
+    """Makes the cache entries of one run's calls."""
+
+    def __init__(self, strategy: GraphExecutionStrategy) -> None:
+        self._strategy = strategy
+
+    def entry(
+        self,
+        parent: Continuation,
+        place: int,
+        task: Task[..., Any],
+        policy: Policy,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+    ) -> CacheEntry:
+        """The entry for one call; raises what the policy raises for an input that cannot be digested."""
+        assert policy.cache is not None
+        key = policy.cache.key(task.function, task.arguments_by_name(args, kwargs))
+        backend = policy.cache.backend or self._strategy.engine.cache
+        return CacheEntry(self._strategy, parent, place, policy.cache, backend, key)
+
+
+class CacheEntry:
+    """One call's access to its cached value; used as `async with`, which waits for others with the same key."""
+
+    def __init__(
+        self,
+        strategy: GraphExecutionStrategy,
+        parent: Continuation,
+        place: int,
+        policy: CachePolicy,
+        backend: CacheBackend,
+        key: str,
+    ) -> None:
+        self._strategy = strategy
+        self.parent = parent
+        self.place = place
+        self._policy = policy
+        self._backend = backend
+        self._key = key
+        self.identity = (id(backend), key)
+        self.returned: dict[int, Ending] = {}
+        self._stays = False
+
+    async def __aenter__(self) -> CacheEntry:
+        keys = self._strategy.engine.keys_under_way
+        while (waiter := keys.take(self)) is not None:
+            await waiter.woken()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if not self._stays:
+            self._strategy.engine.keys_under_way.give_up(self)
+
+    async def load(self) -> tuple[bool, Any]:
+        """Whether there is a value, and the value; a cache that fails has none."""
+        try:
+            return True, await self._backend.get(self._key)
+        except KeyError:
+            return False, None
+        except Exception:
+            _log.warning("the cache failed to give a value for '%s'", self._name(), exc_info=True)
+            return False, None
+
+    async def store(self, value: Any) -> Any:
+        """Keep a value; what consumers receive. A cache that fails keeps nothing and harms nobody."""
+        try:
+            await self._backend.put(self._key, value, ttl=self._policy.ttl)
+        except Exception:
+            _log.warning("the cache failed to keep the value of '%s'", self._name(), exc_info=True)
+        return self._policy.product(self._key, value)
+
+    def _name(self) -> str:
+        return self.parent.name_of(self.place)
+
+    def is_ancestor_of(self, other: CacheEntry) -> bool:
+        """Whether the other call is a part of what this one computes."""
+        return any(
+            parent is self.parent and place == self.place or parent is self
+            for parent, place in _ancestors(other)
+        )
+
+    # In the place of the call, for what the call returned.
+
+    def stay_for(self, outcome: Outcome, due: Due) -> None:
+        """Keep the key until the lazy value that the call returned has its value, and cache that."""
+        self._stays = True
+        assert outcome.more is not None
+        run = self._strategy.run
+        continues_as = self._strategy.follow(self, 0, outcome.more, due)
+        run.finished(self.parent, self.place, self._name(), outcome.began, continues_as=continues_as)
+
+    def place_id(self, place: int) -> str:
+        """The id of the call itself: the entry is not seen from outside."""
+        return self.parent.place_id(self.place)
+
+    def name_of(self, place: int) -> str:
+        """The name of the call's task."""
+        return self._name()
+
+    def end_with(self, place: int, ending: Ending, due: Due) -> None:
+        """Hear how the returned value ended; called with the run's lock."""
+        if ending[0] == "value" and not self._strategy.run.stopping:
+            self._strategy.on_loop(lambda: self._strategy.spawn(self._keep(ending[1])))
+            return
+        self._strategy.engine.keys_under_way.give_up(self)
+        self.parent.end_with(self.place, ending, due)
+
+    async def _keep(self, value: Any) -> None:
+        ending: Ending
+        try:
+            ending = ("value", await self.store(value))
+        except Exception as error:
+            ending = ("failed", error)
+        self._strategy.engine.keys_under_way.give_up(self)
+        due: Due = []
+        if ending[0] == "failed":
+            self._strategy.fail(self.parent, self.place, ending[1], due)
+        else:
+            self.parent.end_with(self.place, ending, due)
+        self._strategy.advance_on_loop(due)
+
+
+def _ancestors(entry: CacheEntry) -> list[tuple[Any, int]]:
+    """The places that wait for an entry's call, the nearest first, through the runs that runs started."""
+    found: list[tuple[Any, int]] = []
+    current: Any = entry.parent
+    while current is not None:
+        if isinstance(current, MapExecution):
+            found.append((current.scheduler, current.index))
+            current = current.scheduler
+        elif isinstance(current, CacheEntry):
+            found.append((current, 0))
+            found.append((current.parent, current.place))
+            current = current.parent
+        else:
+            assert isinstance(current, Scheduler)
+            if current.parent is not None:
+                found.append((current.parent, current.parent_place))
+                current = current.parent
+            elif current.caller is not None:
+                found.append(current.caller)
+                current = current.caller[0]
+            else:
+                current = None
+    return found

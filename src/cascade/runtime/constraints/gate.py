@@ -1,0 +1,242 @@
+"""Which calls may start under the limits in force: no locks, no time, no coroutines, only the rules.
+
+Invariants, after each operation:
+- a limit counts as running exactly the calls that entered and did not leave and whose subject it matches;
+- requests with the same limits wait in one line, oldest first, and no line is empty;
+- no line waits whose limits all allow a call at the moment at which it was last looked at.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from cascade.runtime.constraints.scopes import matcher
+from cascade.runtime.waiter import Waiter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cascade.runtime.constraints.handlers import Handler
+    from cascade.runtime.constraints.scopes import Subject
+    from cascade.spec.constraint import GlobalConstraint
+
+# Subjects come from runs and tasks without end; what is remembered of them is not.
+_REMEMBERED_SUBJECTS: Final = 4096
+
+
+class Limit:
+    """One constraint in force."""
+
+    __slots__ = ("constraint", "expires_at", "handler", "lines", "matches")
+
+    def __init__(self, constraint: GlobalConstraint, handler: Handler, now: float) -> None:
+        self.constraint = constraint
+        self.handler = handler
+        self.matches = matcher(constraint.scope)
+        self.expires_at = math.inf if constraint.ttl is None else now + constraint.ttl
+        self.lines: dict[Line, None] = {}
+
+
+Limits: TypeAlias = tuple[Limit, ...]
+
+
+class Line:
+    """Those who wait for the same limits."""
+
+    __slots__ = ("limits", "queue", "ready_at")
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        # Ordered, and not a plain dict: removing the first again and again must not cost more each time.
+        self.queue: OrderedDict[Request, None] = OrderedDict()
+        self.ready_at = math.inf
+
+    @property
+    def first(self) -> Request:
+        """The oldest."""
+        return next(iter(self.queue))
+
+    def look(self, now: float) -> bool:
+        """Whether a call may start; notes from when on time alone allows one."""
+        self.ready_at = max((limit.handler.ready_at(now) for limit in self.limits), default=now)
+        return self.ready_at <= now
+
+
+class Request(Waiter):
+    """A call that is held back."""
+
+    __slots__ = ("admitted", "line", "order", "subject")
+
+    line: Line
+
+    def __init__(self, subject: Subject, order: int) -> None:
+        super().__init__()
+        self.subject = subject
+        self.order = order
+        self.admitted = False
+
+
+class Gate:
+    """The limits in force, the lines before them, and the count of the calls behind them."""
+
+    def __init__(self) -> None:
+        self.limits: dict[tuple[str, str], Limit] = {}
+        self._lines: dict[Limits, Line] = {}
+        self._running: dict[Subject, int] = {}
+        self._known: dict[Subject, Limits] = {}
+
+    def put(self, constraint: GlobalConstraint, handler: Handler, now: float) -> None:
+        """Put a limit in the place of the one of the same scope and type; `rearrange` has to follow."""
+        limit = Limit(constraint, handler, now)
+        key = (constraint.scope, constraint.type)
+        earlier = self.limits.get(key)
+        running = sum(calls for subject, calls in self._running.items() if limit.matches(subject))
+        handler.inherit(earlier.handler if earlier else None, running, now)
+        self.limits[key] = limit
+
+    def expire(self, now: float) -> bool:
+        """Drop limits whose time is over, and say whether there were any; `rearrange` has to follow."""
+        expired = [key for key, limit in self.limits.items() if limit.expires_at <= now]
+        for key in expired:
+            del self.limits[key]
+        return bool(expired)
+
+    def rearrange(self, now: float) -> list[Request]:
+        """Sort all who wait into the lines of the limits in force now, and admit whom these allow."""
+        self._known.clear()
+        waiting = sorted((request for line in self._lines.values() for request in line.queue), key=_order)
+        self._lines.clear()
+        for limit in self.limits.values():
+            limit.lines.clear()
+        for request in waiting:
+            self.line_up(request)
+        return self.admit(self._lines.values(), now)
+
+    def all_lines(self) -> list[Line]:
+        """Every line there is."""
+        return list(self._lines.values())
+
+    def lines_before(self, subject: Subject) -> dict[Line, None]:
+        """The lines that wait for any of the limits of such a call."""
+        lines: dict[Line, None] = {}
+        for limit in self._limits_of(subject):
+            lines.update(limit.lines)
+        return lines
+
+    def admit(self, lines: Iterable[Line], now: float) -> list[Request]:
+        """Admit all that may start, oldest first, of lines for which something may have changed.
+
+        Meanwhile limits only get tighter, so a line that was refused once need not be looked at again: the
+        cost grows with the lines and with what is admitted, not with what waits.
+        """
+        heads = [(line.first.order, line) for line in lines if line.queue]
+        heapq.heapify(heads)
+        admitted: list[Request] = []
+        while heads:
+            line = heads[0][1]
+            if not line.look(now):
+                heapq.heappop(heads)
+                continue
+            request = line.first
+            self._start(request.subject, line.limits, now)
+            request.admitted = True
+            admitted.append(request)
+            self._remove(request)
+            if line.queue:
+                heapq.heapreplace(heads, (line.first.order, line))
+            else:
+                heapq.heappop(heads)
+        return admitted
+
+    def start(self, subject: Subject, now: float) -> bool:
+        """Let a call start if all its limits allow one; the lines before it have to be served first."""
+        limits = self._limits_of(subject)
+        for limit in limits:
+            if limit.handler.ready_at(now) > now:
+                return False
+        self._start(subject, limits, now)
+        return True
+
+    def blocking(self, subject: Subject, now: float) -> str:
+        """What does not allow such a call now."""
+        limits = self._limits_of(subject)
+        return "; ".join(str(limit.constraint) for limit in limits if limit.handler.ready_at(now) > now)
+
+    def line_up(self, request: Request) -> None:
+        """Put a request at the end of its line."""
+        limits = self._limits_of(request.subject)
+        line = self._lines.get(limits)
+        if line is None:
+            line = self._lines[limits] = Line(limits)
+            for limit in limits:
+                limit.lines[line] = None
+        line.queue[request] = None
+        request.line = line
+
+    def withdraw(self, request: Request, now: float) -> dict[Line, None]:
+        """Forget a request that was cancelled; the lines for which this made room."""
+        if not request.admitted:
+            self._remove(request)
+            return {}
+        lines = self.leave(request.subject)
+        for limit in self._limits_of(request.subject):
+            # A limit that was set after the request had been admitted was not paid.
+            if limit in request.line.limits:
+                limit.handler.refund(now)
+                lines.update(limit.lines)
+        return lines
+
+    def enter(self, subject: Subject) -> None:
+        """One such call runs already."""
+        self._running[subject] = self._running.get(subject, 0) + 1
+        for limit in self._limits_of(subject):
+            limit.handler.enter()
+
+    def leave(self, subject: Subject) -> dict[Line, None]:
+        """One such call less runs; the lines for which this made room."""
+        left = self._running[subject] - 1
+        if left:
+            self._running[subject] = left
+        else:
+            del self._running[subject]
+        lines: dict[Line, None] = {}
+        for limit in self._limits_of(subject):
+            if limit.handler.leave():
+                lines.update(limit.lines)
+        return lines
+
+    def next_moment(self) -> float:
+        """The next moment at which time alone changes something; `math.inf` for never."""
+        moments = [limit.expires_at for limit in self.limits.values()]
+        moments += [line.ready_at for line in self._lines.values()]
+        return min(moments, default=math.inf)
+
+    def _start(self, subject: Subject, limits: Limits, now: float) -> None:
+        self._running[subject] = self._running.get(subject, 0) + 1
+        for limit in limits:
+            limit.handler.enter()
+            limit.handler.pay(now)
+
+    def _remove(self, request: Request) -> None:
+        line = request.line
+        del line.queue[request]
+        if not line.queue:
+            del self._lines[line.limits]
+            for limit in line.limits:
+                del limit.lines[line]
+
+    def _limits_of(self, subject: Subject) -> Limits:
+        limits = self._known.get(subject)
+        if limits is None:
+            if len(self._known) >= _REMEMBERED_SUBJECTS:
+                self._known.clear()
+            limits = tuple(limit for limit in self.limits.values() if limit.matches(subject))
+            self._known[subject] = limits
+        return limits
+
+
+def _order(request: Request) -> int:
+    return request.order

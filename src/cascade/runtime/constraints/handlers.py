@@ -1,0 +1,126 @@
+"""When a constraint lets the next call start: one class a type, all behind one base."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from cascade.spec.constraint import GlobalConstraint
+
+
+class Handler:
+    """The state of one constraint in force; by itself it lets every call start.
+
+    The manager calls all methods under its lock; `now` is the present moment of the clock's `monotonic()`. A
+    handler may become more generous only because time passes (`ready_at` says when), because of `leave` or of
+    `refund`. A call that starts is both entered and paid for.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, constraint: GlobalConstraint) -> None:
+        pass
+
+    def inherit(self, earlier: Handler | None, running: int, now: float) -> None:
+        """Begin: take over from the constraint that this one replaces and from the calls that run."""
+
+    def ready_at(self, now: float) -> float:
+        """The first moment from now on at which one more call may start; `math.inf` if time does not help."""
+        return now
+
+    def enter(self) -> None:
+        """One more call runs."""
+
+    def leave(self) -> bool:
+        """One call less runs; whether another may start because of that."""
+        return False
+
+    def pay(self, now: float) -> None:
+        """A call starts."""
+
+    def refund(self, now: float) -> None:
+        """A call that was paid for does not start after all."""
+
+
+class PauseHandler(Handler):
+    """Lets nothing start."""
+
+    __slots__ = ()
+
+    def ready_at(self, now: float) -> float:
+        """See `Handler`."""
+        return math.inf
+
+
+class ConcurrencyHandler(Handler):
+    """Lets a number of calls run at once; if more run already when it begins, they are left alone."""
+
+    __slots__ = ("_limit", "_running")
+
+    def __init__(self, constraint: GlobalConstraint) -> None:
+        assert constraint.limit is not None
+        self._limit = constraint.limit
+        self._running = 0
+
+    def inherit(self, earlier: Handler | None, running: int, now: float) -> None:
+        """See `Handler`."""
+        self._running = running
+
+    def ready_at(self, now: float) -> float:
+        """See `Handler`."""
+        return now if self._running < self._limit else math.inf
+
+    def enter(self) -> None:
+        """See `Handler`."""
+        self._running += 1
+
+    def leave(self) -> bool:
+        """See `Handler`."""
+        self._running -= 1
+        return self._running < self._limit
+
+
+class RateLimitHandler(Handler):
+    """A bucket of `burst` tokens, filled at a steady rate; each start takes one.
+
+    Kept as the moment at which the bucket is full again (the generic cell rate algorithm), so that the moment
+    at which a token is there is a number to wait for, and not a sum of fractions that may stay just below
+    one.
+    """
+
+    __slots__ = ("_burst", "_full_at", "_interval")
+
+    def __init__(self, constraint: GlobalConstraint) -> None:
+        assert constraint.rate is not None
+        self._interval = 1.0 / constraint.rate
+        self._burst = constraint.burst
+        self._full_at = -math.inf
+
+    def inherit(self, earlier: Handler | None, running: int, now: float) -> None:
+        """See `Handler`: only the tokens that are left stay, so that a change is no way to start more."""
+        if isinstance(earlier, RateLimitHandler):
+            lacking = max(0.0, earlier._full_at - now) / earlier._interval
+            tokens = min(earlier._burst - lacking, float(self._burst))
+            self._full_at = now + (self._burst - tokens) * self._interval
+
+    def ready_at(self, now: float) -> float:
+        """See `Handler`."""
+        return max(now, self._full_at - (self._burst - 1) * self._interval)
+
+    def pay(self, now: float) -> None:
+        """See `Handler`."""
+        self._full_at = max(self._full_at, now) + self._interval
+
+    def refund(self, now: float) -> None:
+        """See `Handler`."""
+        self._full_at -= self._interval
+
+
+HANDLERS: Final[Mapping[str, Callable[[GlobalConstraint], Handler]]] = {
+    "pause": PauseHandler,
+    "concurrency": ConcurrencyHandler,
+    "rate_limit": RateLimitHandler,
+}

@@ -1,0 +1,334 @@
+"""Limits that people put on an engine while it runs.
+
+The gate knows the rules; the manager adds threads, loops and time. Invariants, at every release of the lock:
+- whoever is admitted by the gate is woken by the thread that did it, after it has left the lock;
+- one timer is set for the first moment at which time alone changes something, whoever waits for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections import deque
+from itertools import count
+from typing import TYPE_CHECKING, TypeAlias
+
+from cascade.runtime.constraints.gate import Gate, Request
+from cascade.runtime.constraints.handlers import HANDLERS
+from cascade.runtime.waiter import wake
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from cascade.runtime.constraints.gate import Line
+    from cascade.runtime.constraints.handlers import Handler
+    from cascade.runtime.constraints.scopes import Subject
+    from cascade.spec.constraint import GlobalConstraint
+    from cascade.spec.protocols import Clock, Timer
+
+logger = logging.getLogger("cascade")
+
+# Not `list[...]`, which inside the manager is its method.
+Requests: TypeAlias = list[Request]
+
+
+class Permit:
+    """The leave for one call, until released."""
+
+    __slots__ = ("_manager", "counted", "live", "subject")
+
+    def __init__(self, manager: ConstraintManager | None, subject: Subject) -> None:
+        self._manager = manager
+        self.subject = subject
+        self.live = True
+        self.counted = True
+
+    def release(self) -> None:
+        """Say that the call has ended, from any thread; a second time has no effect."""
+        if self._manager is not None:
+            self._manager.give_back(self)
+
+    def suspend(self) -> None:
+        """Do not count the call as running while it waits for calls of a nested run."""
+        if self._manager is not None:
+            self._manager.recount(self, counted=False)
+
+    def resume(self) -> None:
+        """Count the call as running again, without a wait."""
+        if self._manager is not None:
+            self._manager.recount(self, counted=True)
+
+
+class ConstraintManager:
+    """Holds calls back while a constraint forbids them.
+
+    Managers belong to no event loop: calls of several loops and changes from any thread may come at the same
+    time.
+
+    While nothing is in force (`active` is false) calls need no permit and are not tracked. A concurrency
+    limit counts the calls that have a permit, those given before it was set included; `enlist` gives permits
+    to calls that began without.
+
+    Args:
+        clock: measures rates and times to live.
+        handlers: how each type of constraint decides.
+
+    >>> import asyncio
+    >>> from cascade.runtime.clock import SystemClock
+    >>> from cascade.runtime.constraints.scopes import Subject
+    >>> from cascade.spec.constraint import GlobalConstraint
+    >>> manager = ConstraintManager(SystemClock())
+    >>> manager.set(GlobalConstraint.concurrency(1, "task:fetch*"))
+    >>> permit = manager.try_admit(Subject("fetch_page"))
+    >>> manager.try_admit(Subject("fetch_page")) is None
+    True
+    >>> permit.release()
+    >>> asyncio.run(manager.admit(Subject("fetch_page"))).subject.task_name
+    'fetch_page'
+    """
+
+    def __init__(
+        self, clock: Clock, handlers: Mapping[str, Callable[[GlobalConstraint], Handler]] = HANDLERS
+    ) -> None:
+        self._clock = clock
+        self._handlers = handlers
+        self._lock = threading.Lock()
+        # Giving back must never wait for the lock: a garbage collection may end a coroutine that holds a
+        # permit while this very thread is inside the critical section.
+        self._returned: deque[Permit | Request] = deque()
+        self._gate = Gate()
+        self._order = count()
+        self._timer: Timer | None = None
+        self._timer_at = math.inf
+        self._subscribers: dict[int, Callable[[], object]] = {}
+        self._active = False
+
+    @property
+    def active(self) -> bool:
+        """Whether any constraint is in force."""
+        return self._active
+
+    def subscribe(self, callback: Callable[[], object]) -> Callable[[], None]:
+        """Have something called after each change of the constraints, in the thread that made it.
+
+        An end by time to live is a change, in a thread of the clock's.
+
+        Args:
+            callback: should be short; what it raises is logged.
+
+        Returns:
+            What ends the subscription.
+        """
+        key = next(self._order)
+        self._subscribers[key] = callback
+
+        def unsubscribe() -> None:
+            self._subscribers.pop(key, None)
+
+        return unsubscribe
+
+    def set(self, constraint: GlobalConstraint) -> None:
+        """Put a constraint in force in place of the one of the same scope and type.
+
+        Calls that run already go on, and count; of a rate's tokens only those that are left stay.
+
+        Raises:
+            ValueError: no handler knows its type.
+        """
+        make = self._handlers.get(constraint.type)
+        if make is None:
+            known = ", ".join(sorted(self._handlers))
+            raise ValueError(f"no handler for constraints of type {constraint.type!r}; there are: {known}")
+        admitted: Requests = []
+        try:
+            with self._lock:
+                now = self._clock.monotonic()
+                admitted += self._count_returned(now)
+                self._gate.put(constraint, make(constraint), now)
+                admitted += self._rules_changed(now)
+        finally:
+            self._wake(admitted)
+        self._notify()
+
+    def remove(self, scope: str, type: str | None = None) -> bool:
+        """End constraints; calls that were held back by nothing else start at once.
+
+        Args:
+            scope: the scope, as it was set.
+            type: the type; `None` for all.
+
+        Returns:
+            Whether there was any.
+        """
+        admitted: Requests = []
+        with self._lock:
+            gone = [key for key in self._gate.limits if key[0] == scope and type in (None, key[1])]
+            for key in gone:
+                del self._gate.limits[key]
+            if gone:
+                admitted += self._rules_changed(self._clock.monotonic())
+        self._wake(admitted)
+        if gone:
+            self._notify()
+        return bool(gone)
+
+    def list(self) -> tuple[GlobalConstraint, ...]:
+        """The constraints in force as they were set, oldest scope and type first."""
+        with self._lock:
+            now = self._clock.monotonic()
+            in_force = tuple(
+                limit.constraint for limit in self._gate.limits.values() if limit.expires_at > now
+            )
+        self._settle()
+        return in_force
+
+    async def admit(self, subject: Subject, on_blocked: Callable[[str], object] | None = None) -> Permit:
+        """Wait until all constraints on a call allow it at once.
+
+        Of the calls held back by the same constraints the first comes first, and so it is among all that may
+        start at one moment. A wait that is cancelled costs neither a slot nor a token.
+
+        Args:
+            subject: the call.
+            on_blocked: called once, before the wait, if there is one, with what holds the call back.
+        """
+        admitted: Requests = []
+        try:
+            with self._lock:
+                now = self._clock.monotonic()
+                admitted += self._count_returned(now)
+                if permit := self._admit_now(subject, now, admitted):
+                    return permit
+                request = Request(subject, next(self._order))
+                self._gate.line_up(request)
+                request.line.look(now)
+                self._set_timer()
+                reason = self._gate.blocking(subject, now)
+        finally:
+            self._wake(admitted)
+        try:
+            if on_blocked is not None:
+                on_blocked(reason)
+            await request.woken()
+        except BaseException:
+            self.give_back(request)
+            raise
+        return Permit(self, subject)
+
+    def try_admit(self, subject: Subject) -> Permit | None:
+        """A permit if all constraints allow the call now, else `None`."""
+        admitted: Requests = []
+        try:
+            with self._lock:
+                now = self._clock.monotonic()
+                admitted += self._count_returned(now)
+                return self._admit_now(subject, now, admitted)
+        finally:
+            self._wake(admitted)
+
+    def enlist(self, subject: Subject) -> Permit:
+        """A permit for a call that runs already: it is counted, and never held back."""
+        with self._lock:
+            self._gate.enter(subject)
+        self._settle()
+        return Permit(self, subject)
+
+    def _admit_now(self, subject: Subject, now: float, admitted: Requests) -> Permit | None:
+        if not self._active:
+            return Permit(None, subject)
+        # Time may have come for older ones, with their timer still on its way: they go first.
+        if lines := self._gate.lines_before(subject):
+            admitted += self._admit_from(lines, now)
+        return Permit(self, subject) if self._gate.start(subject, now) else None
+
+    def recount(self, permit: Permit, *, counted: bool) -> None:
+        """See `Permit.suspend` and `Permit.resume`."""
+        with self._lock:
+            now = self._clock.monotonic()
+            admitted = self._count_returned(now)
+            if permit.live and permit.counted is not counted:
+                permit.counted = counted
+                if counted:
+                    self._gate.enter(permit.subject)
+                else:
+                    admitted += self._admit_from(self._gate.leave(permit.subject), now)
+        self._wake(admitted)
+
+    def give_back(self, item: Permit | Request) -> None:
+        """See `Permit.release`; a request is one whose coroutine no longer waits."""
+        self._returned.append(item)
+        self._settle()
+
+    def _settle(self) -> None:
+        # Whoever holds the lock looks here again after leaving it, so nothing returned is ever left lying.
+        while self._returned and self._lock.acquire(blocking=False):
+            try:
+                admitted = self._count_returned(self._clock.monotonic())
+            finally:
+                self._lock.release()
+            if admitted:
+                self._returned.extend(wake(admitted))
+
+    def _wake(self, admitted: Requests) -> None:
+        if admitted:
+            self._returned.extend(wake(admitted))
+        if self._returned:
+            self._settle()
+
+    def _count_returned(self, now: float) -> Requests:
+        """Take in what was given back, and admit whom this makes room for; under the lock."""
+        if not self._returned:
+            return []
+        roomier: dict[Line, None] = {}
+        withdrawn = False
+        while self._returned:
+            item = self._returned.popleft()
+            if isinstance(item, Request):
+                withdrawn = True
+                roomier.update(self._gate.withdraw(item, now))
+            elif item.live:
+                item.live = False
+                if item.counted:
+                    roomier.update(self._gate.leave(item.subject))
+        return self._admit_from(roomier, now) if roomier or withdrawn else []
+
+    def _admit_from(self, lines: Iterable[Line], now: float) -> Requests:
+        admitted = self._gate.admit(lines, now)
+        self._set_timer()
+        return admitted
+
+    def _rules_changed(self, now: float) -> Requests:
+        self._gate.expire(now)
+        self._active = bool(self._gate.limits)
+        admitted = self._gate.rearrange(now)
+        self._set_timer()
+        return admitted
+
+    def _set_timer(self) -> None:
+        at = self._gate.next_moment()
+        if at == self._timer_at:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None if at == math.inf else self._clock.call_at(at, self._time_has_come)
+        self._timer_at = at
+
+    def _time_has_come(self) -> None:
+        with self._lock:
+            self._timer = None
+            self._timer_at = math.inf
+            now = self._clock.monotonic()
+            admitted = self._count_returned(now)
+            expired = self._gate.expire(now)
+            admitted += self._rules_changed(now) if expired else self._admit_from(self._gate.all_lines(), now)
+        self._wake(admitted)
+        if expired:
+            self._notify()
+
+    def _notify(self) -> None:
+        for callback in tuple(self._subscribers.values()):
+            try:
+                callback()
+            except Exception:
+                logger.exception("a subscriber to changes of the constraints raised")

@@ -1,0 +1,259 @@
+"""The engine: the parts of Cascade put together, serving one run or many."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any, Final
+
+from cascade.graph.build import build
+from cascade.graph.validate import validate
+from cascade.runtime.bus import MessageBus
+from cascade.runtime.caching import KeysUnderWay
+from cascade.runtime.chance import Randomness
+from cascade.runtime.clock import SystemClock
+from cascade.runtime.constraints.manager import ConstraintManager
+from cascade.runtime.events import RunFinished, RunStarted, Status
+from cascade.runtime.plan_cache import PlanCache
+from cascade.runtime.preview import describe_error
+from cascade.runtime.resource_container import ResourceRegistry
+from cascade.runtime.resource_manager import ResourceManager
+from cascade.runtime.run import Run, current_run
+from cascade.runtime.strategies.graph import GraphExecutionStrategy
+from cascade.runtime.threading_calls import call_on
+from cascade.spec.exceptions import EngineClosedError
+from cascade.spec.lazy_types import Gathered, as_lazy
+from cascade.spec.protocols import LendsThreads
+
+if TYPE_CHECKING:
+    from typing import Literal, Self
+
+    from cascade.graph.model import Graph
+    from cascade.runtime.plan import Plan
+    from cascade.spec.protocols import CacheBackend, Clock, Executor, Solver, StateBackend, WorkerPool
+    from cascade.spec.resource import ResourceDefinition
+    from cascade.spec.task import Task
+
+_DEFAULT_WORKERS: Final = 64
+
+
+class Engine:
+    """Runs workflows; several at once, from several threads and event loops, if need be.
+
+    Args:
+        solver: plans graphs.
+        executor: makes calls.
+        bus: where runs tell what happens.
+        state_backend: makes the state of a run, called with the run's id; without it nothing is written anywhere.
+        system_resources: the capacities of the system, by resource.
+        resources: what can be injected by name.
+        cache: keeps the values of cached tasks that name no backend of their own.
+        clock: what time is taken from.
+        chance: where ids and random numbers come from.
+        grace: how long, in seconds, async work may go on after it was cancelled.
+        executors: more executors by name, for tasks that ask for one with `executor=`.
+
+    >>> import asyncio
+    >>> import cascade as cs
+    >>> @cs.task
+    ... def double(x: int) -> int:
+    ...     return 2 * x
+    >>> async def main() -> int:
+    ...     async with cs.create_engine() as engine:
+    ...         return await engine.run(double(21))
+    >>> asyncio.run(main())
+    42
+    """
+
+    def __init__(
+        self,
+        solver: Solver,
+        executor: Executor,
+        bus: MessageBus | None = None,
+        *,
+        state_backend: Callable[[str], StateBackend] | None = None,
+        system_resources: Mapping[str, Any] | None = None,
+        resources: Iterable[ResourceDefinition] = (),
+        cache: CacheBackend | None = None,
+        clock: Clock | None = None,
+        chance: Randomness | None = None,
+        grace: float = 5.0,
+        executors: Mapping[str, Executor] | None = None,
+    ) -> None:
+        self.solver = solver
+        self.executor = executor
+        self.bus = bus or MessageBus()
+        self.clock: Clock = clock or SystemClock()
+        self.chance = chance or Randomness()
+        self.grace = grace
+        self.executors = dict(executors or {})
+        self.capacities = ResourceManager(system_resources or {})
+        self.constraints = ConstraintManager(self.clock)
+        self.resources = ResourceRegistry(resources)
+        self.keys_under_way = KeysUnderWay()
+        self._cache = cache
+        self._state_backend = state_backend
+        self._plans = PlanCache(solver)
+        self._closed = False
+        self.pool: WorkerPool | None = executor.threads if isinstance(executor, LendsThreads) else None
+        self.max_workers = self.pool.max_workers if self.pool is not None else _DEFAULT_WORKERS
+
+    @property
+    def cache(self) -> CacheBackend:
+        """Keeps the values of cached tasks that name no backend of their own."""
+        if self._cache is None:
+            raise EngineClosedError("this engine was given no cache: pass cache=..., or a backend to the cache policy")
+        return self._cache
+
+    def register(self, resource: ResourceDefinition) -> None:
+        """Make a resource known, so that it can be injected by its name."""
+        self.resources.register(resource)
+
+    def override_resource_provider(self, name: str, provider: Any) -> Callable[[], None]:
+        """Let something else be injected for a name, as a fake in a test.
+
+        Args:
+            name: the resource.
+            provider: a definition, a function or generator function as for `resource`, or a plain value.
+
+        Returns:
+            A function that ends this.
+        """
+        return self.resources.override(name, provider)
+
+    async def run(
+        self,
+        target: Any,
+        params: Mapping[str, Any] | None = None,
+        *,
+        on_failure: Literal["stop", "continue"] = "stop",
+        resources: Iterable[ResourceDefinition] = (),
+        run_id: str | None = None,
+    ) -> Any:
+        """Run what a target needs and return its value.
+
+        Args:
+            target: a lazy value, a container of them, or a plain value.
+            params: the values of parameters, by name.
+            on_failure: `"stop"` at the first failure, or `"continue"` with all that does not depend on one.
+            resources: what can be injected by name in this run.
+            run_id: the run's id; one is made where it is not given.
+
+        Raises:
+            ValidationError: something is wrong that can be known before anything runs.
+            DependencyMissingError: the target was skipped.
+            RunFailedGroup: tasks failed in a run that continues.
+            Exception: what a task raised, in a run that stops.
+        """
+        if self._closed:
+            raise EngineClosedError("this engine is closed; make a new one with cs.create_engine()")
+        if on_failure not in ("stop", "continue"):
+            raise ValueError(f"on_failure is 'stop' or 'continue', got {on_failure!r}")
+        graph = build(as_lazy(target))
+        registry = ResourceRegistry(resources, self.resources)
+        inputs = validate(graph, self, registry, params or {}, os.environ)
+        run = Run(
+            self,
+            run_id or self.chance.run_id(self.clock.now()),
+            asyncio.get_running_loop(),
+            inputs=inputs,
+            params=dict(params or {}),
+            registry=registry,
+            goes_on=on_failure == "continue",
+            parent=current_run.get(),
+            state_backend=self._state_backend,
+        )
+        return await self._run(run, graph)
+
+    async def _run(self, run: Run, graph: Graph) -> Any:
+        """One run from its first event to its last."""
+        began = self.clock.monotonic()
+        if self.bus.wants(RunStarted):
+            run.tell(
+                RunStarted(
+                    run_id=run.id, timestamp=self.clock.now(), target_tasks=_target_names(graph), params=run.params
+                )
+            )
+        error: BaseException | None = None
+        strategy = GraphExecutionStrategy(run, self)
+        try:
+            with run.under_way(strategy):
+                return await strategy.execute(graph)
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            problem = await run.end(error)
+            if self.bus.wants(RunFinished):
+                final = error or problem
+                status: Status = "Succeeded"
+                if final is not None:
+                    cancelled = isinstance(final, (asyncio.CancelledError, KeyboardInterrupt))
+                    status = "Cancelled" if cancelled else "Failed"
+                run.tell(
+                    RunFinished(
+                        run_id=run.id,
+                        timestamp=self.clock.now(),
+                        status=status,
+                        duration=self.clock.monotonic() - began,
+                        error=None if final is None else describe_error(final),
+                    )
+                )
+            run.deliver()
+            if error is None and problem is not None:
+                raise problem
+
+    def plan_for(self, graph: Graph) -> tuple[Plan, Graph]:
+        """The plan of a graph, and the graph in the order of that plan."""
+        return self._plans.plan_for(graph, lends_threads=self.pool is not None)
+
+    def check_amounts(self, amounts: Mapping[str, Any]) -> None:
+        """Raise `CapacityError` for amounts that the system can never give."""
+        self.capacities.check(amounts)
+
+    def executor_names(self) -> Collection[str] | None:
+        """The executors that tasks may name; `None` if the executor makes of names what it likes."""
+        if self.pool is None:
+            return None
+        return {"thread", "process", "inline", *self.executors}
+
+    def executor_of(self, task: Task[..., Any]) -> Executor:
+        """The executor that makes a task's calls."""
+        return self.executors.get(task.executor or "", self.executor)
+
+    def runs_on_thread(self, task: Task[..., Any]) -> bool:
+        """Whether calls of a task occupy a thread, which nothing can stop."""
+        return self.pool is not None and not task.is_async and task.executor in (None, "thread")
+
+    def runs_in_process(self, task: Task[..., Any]) -> bool:
+        """Whether calls of a task are shipped to another process."""
+        return task.executor is not None and task.executor not in ("thread", "inline")
+
+    async def call_on_thread(self, function: Callable[[], Any]) -> Any:
+        """Call something that may block, on a thread of the pool."""
+        return await call_on(self.pool, function)
+
+    async def close(self) -> None:
+        """Give back threads and processes. An engine that is closed runs nothing any more."""
+        if self._closed:
+            return
+        self._closed = True
+        async with AsyncExitStack() as stack:
+            for executor in self.executors.values():
+                stack.push_async_callback(executor.close)
+            stack.push_async_callback(self.executor.close)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+def _target_names(graph: Graph) -> tuple[str, ...]:
+    target = graph.lazies[graph.target]
+    if isinstance(target, Gathered):
+        return tuple(lazy.name for lazy in target.packed.lazies)
+    return (target.name,)

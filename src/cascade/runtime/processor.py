@@ -1,0 +1,231 @@
+"""How one call with policies is made: cache, limits, capacity, resources, attempts, timeout, events."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+from cascade.runtime.attempts import Attempt, Outcome
+from cascade.runtime.caching import CacheAccess
+from cascade.runtime.constraints.scopes import Subject
+from cascade.runtime.mapping import MapExecution
+from cascade.runtime.plan import LOOP
+from cascade.runtime.resolvers import ConstraintResolver
+from cascade.runtime.returned import continuation_of
+from cascade.runtime.scheduler import Scheduler
+from cascade.spec.containers import PLAIN
+from cascade.spec.policy import DEFAULT, Retry
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from cascade.runtime.resource_manager import Demand
+    from cascade.runtime.scheduler import Continuation, Due
+    from cascade.runtime.strategies.graph import GraphExecutionStrategy
+    from cascade.spec.policy import Policy
+    from cascade.spec.task import Task
+
+_ONCE: Final = Retry(max_attempts=1)
+_MOST_ITEMS_UNDER_WAY: Final = 10_000
+
+
+class NodeProcessor:
+    """Makes calls that need more than a thread, one asyncio task each."""
+
+    def __init__(self, strategy: GraphExecutionStrategy) -> None:
+        self._strategy = strategy
+        self._amounts = ConstraintResolver()
+        self._caches = CacheAccess(strategy)
+
+    def start(self, parent: Continuation, place: int) -> asyncio.Task[None]:
+        """Begin a call; on the loop."""
+        return self._strategy.spawn(self._process(parent, place))
+
+    def feed(self, mapping: MapExecution, lane: int) -> None:
+        """Pull the rows of a map and begin their calls as there is room; on the loop."""
+        self._strategy.spawn(self._feed(mapping, lane))
+
+    async def _feed(self, mapping: MapExecution, lane: int) -> None:
+        """Keep a bounded number of items under way: of sized inputs many, of generators twice the workers."""
+        strategy = self._strategy
+        workers = strategy.engine.max_workers
+        room = asyncio.Semaphore(_MOST_ITEMS_UNDER_WAY if mapping.is_sized else 2 * workers)
+        mapping.on_stored = lambda: strategy.on_loop(room.release)
+        due: Due = []
+        while not strategy.run.stopping:
+            await room.acquire()
+            try:
+                if mapping.is_quick:
+                    item = mapping.pull()
+                else:
+                    item = await strategy.engine.call_on_thread(mapping.pull)
+            except asyncio.CancelledError:
+                raise
+            except BaseException as error:
+                strategy.fail_pulling(mapping, error, due)
+                break
+            if item is None:
+                if mapping.is_over():
+                    strategy.end_map(mapping, due)
+                break
+            place, args, kwargs = item
+            mapping.items[place] = (args, kwargs)
+            if lane == LOOP and not strategy.engine.constraints.active:
+                strategy.coroutines.add(mapping, place)
+            else:
+                self.start(mapping, place)
+        strategy.advance_on_loop(due)
+
+    async def _process(self, parent: Continuation, place: int) -> None:
+        strategy = self._strategy
+        due: Due = []
+        try:
+            task, args, kwargs = strategy.call_at(parent, place)
+            policy = strategy.policy_of(parent, place) or DEFAULT
+            demand = self._demand(parent, place)
+        except BaseException as error:
+            began = strategy.run.started(parent, place, parent.name_of(place))
+            strategy.run.finished(parent, place, parent.name_of(place), began, error=error)
+            strategy.fail(parent, place, error, due)
+        else:
+            if policy.cache is None:
+                outcome = await self._attempts(parent, place, task, policy, args, kwargs, demand)
+                self._take(parent, place, outcome, due)
+            else:
+                await self._with_cache(parent, place, task, policy, args, kwargs, demand, due)
+        strategy.advance_on_loop(due)
+
+    def _demand(self, parent: Continuation, place: int) -> Demand | None:
+        """The checked amounts that a call takes."""
+        if isinstance(parent, Scheduler):
+            amounts = self._amounts.resolve(parent, place)
+        else:
+            assert isinstance(parent, MapExecution)
+            amounts = self._amounts.resolve(parent.scheduler, parent.index)
+        if not amounts:
+            return None
+        return self._strategy.engine.capacities.check(amounts)
+
+    async def _with_cache(
+        self,
+        parent: Continuation,
+        place: int,
+        task: Task[..., Any],
+        policy: Policy,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        demand: Demand | None,
+        due: Due,
+    ) -> None:
+        strategy = self._strategy
+        try:
+            entry = self._caches.entry(parent, place, task, policy, args, kwargs)
+        except BaseException as error:
+            began = strategy.run.started(parent, place, parent.name_of(place))
+            strategy.run.finished(parent, place, parent.name_of(place), began, error=error)
+            strategy.fail(parent, place, error, due)
+            return
+        async with entry:
+            found, value = await entry.load()
+            if found:
+                strategy.run.skipped(parent, place, parent.name_of(place), "CacheHit")
+                strategy.conclude(parent, place, value, due)
+                return
+            outcome = await self._attempts(parent, place, task, policy, args, kwargs, demand)
+            if outcome.error is None and outcome.more is None:
+                try:
+                    outcome.value = await entry.store(outcome.value)
+                except BaseException as error:
+                    outcome.error = error
+            elif outcome.more is not None:
+                # The final value is what is cached: the entry waits for it in the call's place.
+                entry.stay_for(outcome, due)
+                return
+        self._take(parent, place, outcome, due)
+
+    def _take(self, parent: Continuation, place: int, outcome: Outcome, due: Due) -> None:
+        """Tell how a call ended, and go on with what it gave."""
+        strategy = self._strategy
+        run = strategy.run
+        name = parent.name_of(place)
+        if outcome.cancelled:
+            run.finished(parent, place, name, outcome.began, status="Cancelled")
+        elif outcome.error is not None:
+            run.finished(parent, place, name, outcome.began, error=outcome.error)
+            strategy.fail(parent, place, outcome.error, due, attempt=outcome.attempt)
+        elif outcome.more is not None:
+            continues_as = strategy.follow(parent, place, outcome.more, due)
+            run.finished(parent, place, name, outcome.began, continues_as=continues_as)
+        else:
+            run.finished(parent, place, name, outcome.began, result=outcome.value)
+            strategy.conclude(parent, place, outcome.value, due)
+
+    async def _attempts(
+        self,
+        parent: Continuation,
+        place: int,
+        task: Task[..., Any],
+        policy: Policy,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        demand: Demand | None,
+    ) -> Outcome:
+        """Make the call until it succeeds or its attempts are used up."""
+        strategy = self._strategy
+        run = strategy.run
+        name = parent.name_of(place)
+        retry = policy.retry or _ONCE
+        outcome = Outcome()
+        subject = Subject(name, run.id, task.tags)
+        told = False
+
+        def blocked(reason: str) -> None:
+            nonlocal told
+            if not told:
+                told = True
+                run.blocked(parent, place, name, reason)
+
+        while True:
+            outcome.attempt += 1
+            attempt = Attempt(strategy, parent, place, task, policy, outcome.attempt)
+            try:
+                await attempt.enter(subject, demand, blocked)
+                if outcome.attempt == 1:
+                    outcome.began = run.started(parent, place, name)
+                value = await attempt.call(args, kwargs)
+                outcome.more = None if type(value) in PLAIN else continuation_of(task.name, value)
+                outcome.value = value
+                error: BaseException | None = None
+            except BaseException as raised:
+                error = raised
+            problems = await attempt.leave(error)
+            if problems:
+                error = _joined(error, problems)
+            if error is None:
+                return outcome
+            if isinstance(error, asyncio.CancelledError) and run.stopping:
+                outcome.cancelled = True
+                return outcome
+            repeat = outcome.attempt < retry.max_attempts and not isinstance(error, asyncio.CancelledError)
+            if not repeat or run.stopping or not retry.covers(error):
+                outcome.error = error
+                return outcome
+            wait = retry.wait_after(outcome.attempt, strategy.engine.chance.random())
+            run.retrying(parent, place, name, outcome.attempt, retry.max_attempts, wait, error)
+            try:
+                if wait > 0.0:
+                    await run.clock.sleep(wait)
+            except asyncio.CancelledError:
+                outcome.cancelled = True
+                return outcome
+
+
+def _joined(error: BaseException | None, problems: list[BaseException]) -> BaseException:
+    """A teardown that raises fails the attempt, without hiding an earlier error."""
+    if error is None:
+        error, *problems = problems
+    for problem in problems:
+        error.add_note(f"and a teardown raised {type(problem).__name__}: {problem}")
+    return error
+
+

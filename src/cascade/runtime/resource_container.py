@@ -1,0 +1,276 @@
+"""Injected resources: the recipes that an engine knows, and the live instances of one run or one attempt."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from cascade.runtime.affine_thread import AffineThread
+from cascade.spec.exceptions import ResourceCycleError, ResourceError, UnknownResourceError
+from cascade.spec.resource import Inject, Outcome, ResourceDefinition
+
+if TYPE_CHECKING:
+    from cascade.runtime.run import Run
+
+
+class ResourceRegistry:
+    """Recipes by name, and what stands in for them.
+
+    Args:
+        definitions: the recipes; a later one replaces an earlier one of the same name.
+        outer: where names are looked up that are not found here.
+    """
+
+    def __init__(self, definitions: Iterable[ResourceDefinition] = (), outer: ResourceRegistry | None = None) -> None:
+        self._definitions = {definition.name: definition for definition in definitions}
+        self._overrides: dict[str, Any] = {}
+        self._outer = outer
+
+    def register(self, definition: ResourceDefinition) -> None:
+        """Make a recipe known by its name."""
+        self._definitions[definition.name] = definition
+
+    def override(self, name: str, provider: Any) -> Callable[[], None]:
+        """Let something else stand in for a name, whoever injects it.
+
+        Args:
+            provider: a definition, a function or generator function as for `resource`, or a plain value.
+
+        Returns:
+            A function that ends this.
+        """
+        before = self._overrides.get(name)
+        self._overrides[name] = provider
+
+        def undo() -> None:
+            if before is None:
+                self._overrides.pop(name, None)
+            else:
+                self._overrides[name] = before
+
+        return undo
+
+    def find(self, inject: Inject) -> ResourceDefinition | None:
+        """The recipe for what is injected, or `None`."""
+        override = self._override_of(inject.name)
+        if override is not None:
+            return override
+        if isinstance(inject.resource, ResourceDefinition):
+            return inject.resource
+        found = self._definitions.get(inject.name)
+        return found if found is not None or self._outer is None else self._outer.find(inject)
+
+    def names(self) -> list[str]:
+        """All names that are known."""
+        outer = self._outer.names() if self._outer is not None else []
+        return sorted({*self._definitions, *self._overrides, *outer})
+
+    def check(self, injects: Iterable[tuple[Inject, str]]) -> list[UnknownResourceError | ResourceCycleError]:
+        """Everything that is wrong with what is injected: unknown names, circles, lives that do not fit.
+
+        Args:
+            injects: what is injected, and by whom, for messages.
+        """
+        problems: dict[str, UnknownResourceError | ResourceCycleError] = {}
+        for inject, wanted_by in injects:
+            self._check(inject, [wanted_by], problems)
+        return list(problems.values())
+
+    def _check(
+        self, inject: Inject, path: list[str], problems: dict[str, UnknownResourceError | ResourceCycleError]
+    ) -> None:
+        shown = " -> ".join([*path, f"'{inject.name}'"])
+        definition = self.find(inject)
+        if definition is None:
+            known = ", ".join(self.names()) or "none"
+            text = (
+                f"{shown}: no resource has the name '{inject.name}' (known: {known}); "
+                "pass it with resources=[...], or inject the definition itself"
+            )
+            problems.setdefault(text, UnknownResourceError(text))
+            return
+        if f"'{inject.name}'" in path:
+            text = f"resources inject each other in a circle: {shown}; make one of them without the other"
+            problems.setdefault(text, ResourceCycleError(text))
+            return
+        for inner in definition.injected.values():
+            nested = self.find(inner)
+            if nested is not None and nested.scope == "task" and definition.scope == "run":
+                text = (
+                    f"{shown} -> '{inner.name}': a resource of the run cannot hold one of a task, which ends first; "
+                    "give both the same scope"
+                )
+                problems.setdefault(text, ResourceCycleError(text))
+            self._check(inner, [*path, f"'{inject.name}'"], problems)
+
+    def _override_of(self, name: str) -> ResourceDefinition | None:
+        if name in self._overrides:
+            provider = self._overrides[name]
+            if isinstance(provider, ResourceDefinition):
+                return provider
+            if inspect.isroutine(provider):
+                return ResourceDefinition(provider, name, "run", False, False)
+            return ResourceDefinition(lambda: provider, name, "run", False, False)
+        return self._outer._override_of(name) if self._outer is not None else None
+
+
+class _Live:
+    """One live resource and how to end it."""
+
+    __slots__ = ("definition", "generator", "value")
+
+    def __init__(self, definition: ResourceDefinition, generator: Any, value: Any) -> None:
+        self.definition = definition
+        self.generator = generator
+        self.value = value
+
+
+class ResourceContainer:
+    """The live instances of one run, or, as a child of that, of one attempt.
+
+    Resources are made at their first use and torn down in reverse order. Sync ones are made and torn down on one
+    thread, which belongs to this container.
+    """
+
+    def __init__(self, registry: ResourceRegistry, run: Run, parent: ResourceContainer | None = None) -> None:
+        self._registry = registry
+        self._run = run
+        self._parent = parent
+        self._live: list[_Live] = []
+        self._making: dict[tuple[str, int], asyncio.Task[Any]] = {}
+        self._thread: AffineThread | None = None
+        self.used_affine = False
+
+    def child(self) -> ResourceContainer:
+        """A container for one attempt."""
+        return ResourceContainer(self._registry, self._run, self)
+
+    @property
+    def thread(self) -> AffineThread:
+        """The thread on which sync resources of this container live, and users of thread-affine ones run."""
+        if self.used_affine and self._parent is not None:
+            return self._parent.thread
+        if self._thread is None:
+            self._thread = AffineThread("cascade-resources")
+        return self._thread
+
+    def definitions(self, injects: Mapping[Any, Inject]) -> dict[Any, ResourceDefinition]:
+        """The recipes for what is injected, for processes that make their own."""
+        return {key: self._found(inject) for key, inject in injects.items()}
+
+    async def values(self, injects: Mapping[Any, Inject]) -> dict[Any, Any]:
+        """The live resources for what is injected, made where they are not there yet."""
+        definitions = self.definitions(injects)
+        self.used_affine = any(definition.thread_affine for definition in definitions.values())
+        return {key: await self._get(definition) for key, definition in definitions.items()}
+
+    async def _get(self, definition: ResourceDefinition) -> Any:
+        if definition.scope == "run" and self._parent is not None:
+            return await self._parent._get(definition)
+        key = (definition.name, id(definition.function))
+        making = self._making.get(key)
+        if making is None:
+            making = self._making[key] = asyncio.get_running_loop().create_task(
+                self._make(definition), context=self._run.context.copy()
+            )
+        # Others may wait for the same resource, so that one of them being cancelled must not undo it.
+        try:
+            return await asyncio.shield(making)
+        except BaseException:
+            if making.done() and (making.cancelled() or making.exception() is not None):
+                self._making.pop(key, None)
+            raise
+
+    async def _make(self, definition: ResourceDefinition) -> Any:
+        inner = {name: await self._get(self._found(inject)) for name, inject in definition.injected.items()}
+        function = definition.function
+        generator: Any = None
+        if inspect.isasyncgenfunction(function):
+            generator = function(**inner)
+            try:
+                value = await anext(generator)
+            except StopAsyncIteration:
+                raise _no_yield(definition) from None
+        elif inspect.iscoroutinefunction(function):
+            value = await function(**inner)
+        elif inspect.isgeneratorfunction(function):
+            generator = function(**inner)
+            value = await self.thread.call(self._run.context.copy(), _first, definition, generator)
+        else:
+            value = await self.thread.call(self._run.context.copy(), function, **inner)
+        self._live.append(_Live(definition, generator, value))
+        self._run.resource("acquired", definition.name)
+        return value
+
+    def _found(self, inject: Inject) -> ResourceDefinition:
+        definition = self._registry.find(inject)
+        assert definition is not None, f"validated before: {inject!r}"
+        return definition
+
+    async def close(self, error: BaseException | None) -> list[BaseException]:
+        """Tear everything down, the newest first, each one whatever the others do.
+
+        Args:
+            error: what the run or the attempt ended with, for the outcome that resources see.
+
+        Returns:
+            What teardowns raised.
+        """
+        for making in list(self._making.values()):
+            if not making.done():
+                await asyncio.wait([making])
+        self._making.clear()
+        raised: list[BaseException] = []
+        outcome = Outcome(error)
+        while self._live:
+            live = self._live.pop()
+            try:
+                await self._tear_down(live, outcome)
+            except BaseException as problem:
+                raised.append(problem)
+            self._run.resource("released", live.definition.name)
+        if self._thread is not None:
+            self._thread.close()
+            self._thread = None
+        return raised
+
+    async def _tear_down(self, live: _Live, outcome: Outcome) -> None:
+        generator = live.generator
+        if generator is None:
+            return
+        if inspect.isasyncgen(generator):
+            try:
+                await generator.asend(outcome)
+            except StopAsyncIteration:
+                return
+            await generator.aclose()
+            raise _second_yield(live.definition)
+        await self.thread.call(self._run.context.copy(), _last, live.definition, generator, outcome)
+
+
+def _first(definition: ResourceDefinition, generator: Any) -> Any:
+    try:
+        return next(generator)
+    except StopIteration:
+        raise _no_yield(definition) from None
+
+
+def _last(definition: ResourceDefinition, generator: Any, outcome: Outcome) -> None:
+    try:
+        generator.send(outcome)
+    except StopIteration:
+        return
+    generator.close()
+    raise _second_yield(definition)
+
+
+def _no_yield(definition: ResourceDefinition) -> ResourceError:
+    return ResourceError(f"resource '{definition.name}' ended without yielding; a resource yields exactly once")
+
+
+def _second_yield(definition: ResourceDefinition) -> ResourceError:
+    return ResourceError(
+        f"resource '{definition.name}' yielded a second time; what follows its one yield is its teardown"
+    )

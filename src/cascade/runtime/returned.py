@@ -1,0 +1,106 @@
+"""What a task returned: a value, or more work."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from cascade.graph.build import LAZY_TYPES
+from cascade.spec.containers import PLAIN, Shape, pack, shape_of
+from cascade.spec.exceptions import TaskResultError
+from cascade.spec.lazy_types import Call, Gathered, LazyResult
+from cascade.spec.resource import Inject
+
+if TYPE_CHECKING:
+    from cascade.runtime.scheduler import Continuation, Due, Ending
+
+_EXACT: Final = frozenset({list, tuple, dict, set})
+_MOST_TYPES_REMEMBERED: Final = 1024
+_final: set[type] = set()
+"""Opaque types that cannot be awaited, so that their values need no look at all."""
+
+
+def continuation_of(name: str, value: Any) -> LazyResult[Any] | None:
+    """The lazy value that a task's result stands for, or `None` if it is a value.
+
+    Args:
+        name: the task, for the message.
+        value: what it returned, not of a plain type.
+
+    Raises:
+        TaskResultError: it returned an awaitable, which nobody would await.
+    """
+    kind = type(value)
+    if kind in _final:
+        return None
+    if kind in LAZY_TYPES:
+        return value  # type: ignore[no-any-return]
+    if kind in _EXACT:
+        packed = pack(value, exact=True)
+        return None if packed is None else Gathered(packed)
+    if hasattr(kind, "__await__") and shape_of(kind) is Shape.OPAQUE:
+        close = getattr(value, "close", None)
+        if callable(close):
+            close()
+        raise TaskResultError(
+            f"task '{name}' returned {kind.__name__}, which nobody would await; "
+            f"declare it with  async def {name}(...)  and await inside"
+        )
+    if len(_final) >= _MOST_TYPES_REMEMBERED:
+        _final.clear()
+    _final.add(kind)
+    return None
+
+
+def is_direct(lazy: LazyResult[Any]) -> bool:
+    """Whether a returned lazy value is one plain call of literals, which needs no graph: the hot turn of a loop."""
+    if type(lazy) is not Call or lazy.packed is not None or lazy.policy is not None:
+        return False
+    for value in lazy.args:
+        kind = type(value)
+        if kind not in PLAIN and (kind in LAZY_TYPES or kind is Inject):
+            return False
+    for value in lazy.kwargs.values():
+        kind = type(value)
+        if kind not in PLAIN and (kind in LAZY_TYPES or kind is Inject):
+            return False
+    return is_bare(lazy.task)
+
+
+def is_bare(task: Any) -> bool:
+    """Whether calls of a task need nothing but a thread or, for coroutine functions, the loop."""
+    bare: bool | None = task.__dict__.get("_bare")
+    if bare is None:
+        bare = task.executor is None and not task.injected
+        task.__dict__["_bare"] = bare
+    return bare
+
+
+class Turn:
+    """One turn of a loop that needed no graph, for telling about it.
+
+    Attributes:
+        parent: who waits for the loop's value, with the place of the value there.
+        call: the call that this turn makes.
+        number: which turn it is, from 1 on.
+    """
+
+    __slots__ = ("call", "number", "parent", "place", "returned")
+
+    def __init__(self, parent: Continuation, place: int, call: Call[Any], number: int) -> None:
+        self.parent = parent
+        self.place = place
+        self.call = call
+        self.number = number
+        self.returned: dict[int, Ending] = {}
+
+    def place_id(self, place: int) -> str:
+        """The id of the turn's only call."""
+        return f"{self.parent.place_id(self.place)}@{self.number}/{self.call.name}#{place}"
+
+    def name_of(self, place: int) -> str:
+        """The name of the turn's task."""
+        return self.call.name
+
+    def end_with(self, place: int, ending: Ending, due: Due) -> None:
+        """Pass an ending on to who waits for the loop."""
+        self.parent.end_with(self.place, ending, due)

@@ -1,0 +1,329 @@
+"""What all parts of one run share: who it is, where it tells what happens, and whether it is to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from contextlib import contextmanager
+from contextvars import ContextVar, copy_context
+from typing import TYPE_CHECKING, Any, Final
+
+from cascade.runtime.events import (
+    Event,
+    ResourceAcquired,
+    ResourceReleased,
+    Status,
+    TaskAbandoned,
+    TaskBlocked,
+    TaskExecutionFinished,
+    TaskExecutionStarted,
+    TaskRetrying,
+    TaskSkipped,
+)
+from cascade.runtime.journal import Journal
+from cascade.runtime.preview import describe_error, preview
+from cascade.runtime.resource_container import ResourceContainer
+from cascade.spec.context import CallContext, current_call
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
+    from typing import Literal
+
+    from cascade.runtime.attempts import Attempt
+
+    from cascade.runtime.engine import Engine
+    from cascade.runtime.resource_container import ResourceRegistry
+    from cascade.runtime.resource_manager import Grant
+    from cascade.runtime.scheduler import Continuation
+    from cascade.runtime.strategies.graph import GraphExecutionStrategy
+    from cascade.spec.protocols import Clock, StateBackend
+
+
+class Run:
+    """One run of a target on an engine.
+
+    Attributes:
+        id: the run's id.
+        loop: the loop on which it was started.
+        lock: guards all scheduling state of the run; held for moments, and never while code of users runs.
+        context: the contextvars at the start; each call sees a copy.
+        inputs: the values of parameters, by their specification.
+        goes_on: whether failures do not stop it.
+        stopping: whether nothing new may start.
+        error: what stopped it.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        run_id: str,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        inputs: Mapping[Any, Any],
+        params: Mapping[str, Any],
+        registry: ResourceRegistry,
+        goes_on: bool,
+        parent: Run | None,
+        state_backend: Callable[[str], StateBackend] | None,
+    ) -> None:
+        self.engine = engine
+        self.id = run_id
+        self.loop = loop
+        self.clock: Clock = engine.clock
+        self.lock = threading.Lock()
+        self.parent = parent
+        self.inputs = dict(inputs)
+        self.params = params
+        self.registry = registry
+        self.resources = ResourceContainer(registry, self)
+        self.goes_on = goes_on
+        self.stopping = False
+        self.error: BaseException | None = None
+        self.journal = Journal(state_backend(run_id), loop) if state_backend is not None else None
+        self.caller = current_attempt.get()
+        self.context = copy_context()
+        self.context.run(current_call.set, self.describe_call)
+        self.context.run(current_run.set, self)
+        self._nested: set[Any] = set()
+        self._outbox: deque[Event] = deque()
+        self._told = True
+        bus = engine.bus
+        self.tells_start = bus.wants(TaskExecutionStarted)
+        self.tells_finish = bus.wants(TaskExecutionFinished)
+        self.tells_skip = bus.wants(TaskSkipped)
+        self.tells = self.tells_start or self.tells_finish or self.tells_skip or self.journal is not None
+
+    def asked_to_stop(self) -> bool:
+        """Whether calls of this run should end soon."""
+        return self.stopping or (self.parent is not None and self.parent.asked_to_stop())
+
+    def under_way(self, strategy: GraphExecutionStrategy) -> AbstractContextManager[None]:
+        """For the time of the run: be stopped with the run that started this one, and do not hold up its limits."""
+        return _nested(self, strategy)
+
+    def caller_place(self) -> tuple[Continuation, int] | None:
+        """The call of another run that waits for this run, if it is known."""
+        if self.caller is not None:
+            return self.caller.parent, self.caller.place
+        if self.parent is not None and here.run is self.parent and here.parent is not None:
+            return here.parent, here.place
+        return None
+
+    def held_by_callers(self) -> list[Grant]:
+        """The capacity held by calls that wait until this run has ended."""
+        held: list[Grant] = []
+        run: Run | None = self
+        while run is not None:
+            if run.caller is not None and run.caller.grant is not None:
+                held.append(run.caller.grant)
+            run = run.parent
+        return held
+
+    def nested_strategies(self) -> list[GraphExecutionStrategy]:
+        """The runs that calls of this run have started and wait for."""
+        return list(self._nested)
+
+    async def end(self, error: BaseException | None) -> BaseException | None:
+        """Tear down the resources and write what is not written yet; what that raised, if nothing else had."""
+        ending = self.loop.create_task(self._end(error), context=self.context.copy())
+        while not ending.done():
+            try:
+                await asyncio.shield(ending)
+            except asyncio.CancelledError:
+                # Teardown is not cut short; the cancellation is the run's own error already, or comes again.
+                continue
+            except BaseException:
+                break
+        return ending.result()
+
+    async def _end(self, error: BaseException | None) -> BaseException | None:
+        problems = await self.resources.close(error)
+        if self.journal is not None:
+            try:
+                await self.journal.flush()
+            except Exception as problem:
+                problems.append(problem)
+        if not problems:
+            return None
+        final = error or problems.pop(0)
+        for problem in problems:
+            final.add_note(f"and a teardown raised {describe_error(problem)}")
+        return final
+
+    def describe_call(self) -> CallContext:
+        """The context of a plain call, made when somebody asks for it."""
+        if here.run is self and here.parent is not None:
+            return self.call_context(here.parent, here.place)
+        return CallContext(self.id, "", "", 1, self.asked_to_stop)
+
+    def call_context(self, parent: Continuation, place: int, attempt: int = 1) -> CallContext:
+        """The context of a call on the loop."""
+        return CallContext(
+            self.id, parent.place_id(place), parent.name_of(place), attempt, self.asked_to_stop
+        )
+
+    def tell(self, event: Event) -> None:
+        """Deliver an event soon, after those told before; from any thread."""
+        self._outbox.append(event)
+        if self._told:
+            self._told = False
+            self._on_loop(self.deliver)
+
+    def deliver(self) -> None:
+        """Hand over all events told so far."""
+        self._told = True
+        outbox, publish = self._outbox, self.engine.bus.publish
+        while outbox:
+            publish(outbox.popleft())
+
+    def _on_loop(self, callback: Callable[[], None]) -> None:
+        try:
+            self.loop.call_soon_threadsafe(callback)
+        except RuntimeError:
+            # The loop has been closed under an abandoned call; nobody listens any more.
+            self._told = False
+
+    def started(self, parent: Continuation, place: int, name: str) -> float:
+        """Tell that a call starts; the moment, for its duration."""
+        if self.tells_start:
+            self.tell(
+                TaskExecutionStarted(
+                    run_id=self.id, timestamp=self.clock.now(), task_id=parent.place_id(place), task_name=name
+                )
+            )
+        return self.clock.monotonic() if self.tells_finish else 0.0
+
+    def finished(
+        self,
+        parent: Continuation,
+        place: int,
+        name: str,
+        began: float,
+        *,
+        result: Any = None,
+        error: BaseException | None = None,
+        continues_as: str | None = None,
+        status: Status | None = None,
+    ) -> None:
+        """Tell that a call has ended, one way or another."""
+        if not self.tells_finish:
+            return
+        has_result = error is None and continues_as is None and status is None
+        self.tell(
+            TaskExecutionFinished(
+                run_id=self.id,
+                timestamp=self.clock.now(),
+                task_id=parent.place_id(place),
+                task_name=name,
+                status=status or ("Succeeded" if error is None else "Failed"),
+                duration=max(0.0, self.clock.monotonic() - began),
+                result_preview=preview(result) if has_result else None,
+                error=None if error is None else describe_error(error),
+                continues_as=continues_as,
+            )
+        )
+
+    def skipped(self, parent: Continuation, place: int, name: str, reason: str) -> None:
+        """Tell that a node will not run, or came from a cache."""
+        if self.tells_skip:
+            self.tell(
+                TaskSkipped(
+                    run_id=self.id,
+                    timestamp=self.clock.now(),
+                    task_id=parent.place_id(place),
+                    task_name=name,
+                    reason=reason,
+                )
+            )
+
+    def retrying(
+        self,
+        parent: Continuation,
+        place: int,
+        name: str,
+        attempt: int,
+        most: int,
+        delay: float,
+        error: BaseException,
+    ) -> None:
+        """Tell that an attempt has failed and another follows."""
+        if self.engine.bus.wants(TaskRetrying):
+            self.tell(
+                TaskRetrying(
+                    run_id=self.id,
+                    timestamp=self.clock.now(),
+                    task_id=parent.place_id(place),
+                    task_name=name,
+                    attempt=attempt,
+                    max_attempts=most,
+                    delay=delay,
+                    error=describe_error(error),
+                )
+            )
+
+    def blocked(self, parent: Continuation, place: int, name: str, reason: str) -> None:
+        """Tell that a call is held back."""
+        if self.engine.bus.wants(TaskBlocked):
+            self.tell(
+                TaskBlocked(
+                    run_id=self.id,
+                    timestamp=self.clock.now(),
+                    task_id=parent.place_id(place),
+                    task_name=name,
+                    reason=reason,
+                )
+            )
+
+    def left_behind(self, parent: Continuation, place: int, name: str, timeout: float) -> None:
+        """Tell that a call goes on although nobody waits for it."""
+        if self.engine.bus.wants(TaskAbandoned):
+            self.tell(
+                TaskAbandoned(
+                    run_id=self.id,
+                    timestamp=self.clock.now(),
+                    task_id=parent.place_id(place),
+                    task_name=name,
+                    timeout=timeout,
+                )
+            )
+
+    def resource(self, kind: Literal["acquired", "released"], name: str) -> None:
+        """Tell that an injected resource was set up or torn down."""
+        event = ResourceAcquired if kind == "acquired" else ResourceReleased
+        if self.engine.bus.wants(event):
+            self.tell(event(run_id=self.id, timestamp=self.clock.now(), resource_name=name))
+
+
+class _Here(threading.local):
+    """What the worker thread that runs this is doing, so that plain calls need no context of their own."""
+
+    run: Run | None = None
+    parent: Continuation | None = None
+    place: int = 0
+
+
+here: Final = _Here()
+@contextmanager
+def _nested(run: Run, strategy: GraphExecutionStrategy) -> Iterator[None]:
+    parent = run.parent
+    if parent is None:
+        yield
+        return
+    permit = run.caller.permit if run.caller is not None else None
+    parent._nested.add(strategy)
+    if permit is not None:
+        permit.suspend()
+    try:
+        yield
+    finally:
+        if permit is not None:
+            permit.resume()
+        parent._nested.discard(strategy)
+
+
+current_attempt: Final[ContextVar[Attempt | None]] = ContextVar("cascade_attempt", default=None)
+"""The attempt that the code here is a part of, if its call has policies."""
+current_run: Final[ContextVar[Run | None]] = ContextVar("cascade_run", default=None)
+"""The run that the code here is a part of; a run started here is nested in it."""

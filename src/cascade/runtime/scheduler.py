@@ -1,0 +1,217 @@
+"""The ready set over one plan: who waits for how many, who can start, whose result nobody needs any more."""
+
+from __future__ import annotations
+
+from heapq import heappush
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+
+from cascade.runtime.plan import DECIDE, THREAD, Plan
+
+if TYPE_CHECKING:
+    from cascade.graph.model import Graph
+    from cascade.runtime.flow import FlowManager
+    from cascade.runtime.mapping import MapExecution
+
+
+class _Missing:
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "<no value>"
+
+
+MISSING: Final = _Missing()
+"""Stands where there is no value: `None` is a value like any other."""
+
+Ending = tuple[Literal["value", "skipped", "failed"], Any]
+"""How something ended: with a value, a reason or an error."""
+
+
+class Continuation(Protocol):
+    """Whatever has places that wait for an ending: nodes of a graph, items of a map."""
+
+    returned: dict[int, Ending]
+
+    def end_with(self, place: int, ending: Ending, due: Due) -> None:
+        """Hear how the graph ended that the call at a place returned."""
+        ...
+
+    def place_id(self, place: int) -> str:
+        """The id of a place, unique within the run."""
+        ...
+
+    def name_of(self, place: int) -> str:
+        """The name of the task at a place."""
+        ...
+
+
+Due = list[tuple[Continuation, int]]
+"""Places that can be settled: whoever made them ready does it, after giving up the lock."""
+
+
+class Scheduler:
+    """One plan under way. All methods expect the lock of the run to be held, unless they say otherwise.
+
+    Attributes:
+        graph: the graph, whose literals the plan leaves out.
+        values: what each node gave, `MISSING` before that and after its last use.
+        ready: the indices of nodes for worker threads, as a heap: the order of preference.
+        remaining: how many nodes have not ended in any way.
+        skipped: why nodes were skipped.
+        failed: what nodes raised, in a run that goes on.
+        parent: who waits for the target, with the place of the value there; `None` for the run itself.
+        base: the id of the place whose value this graph is; empty for the graph of the run itself.
+        turn: how many graphs in tail position came before this one.
+        caller: the place of the call in another run that waits for this run, for the graph of a nested run.
+        maps: the maps that are under way.
+        returned: how graphs ended that nodes returned, until the nodes are settled.
+        rescue: what turns a skipped target into a value after all; see `FlowManager.tail_of`.
+    """
+
+    __slots__ = (
+        "base",
+        "caller",
+        "entries",
+        "failed",
+        "flow",
+        "graph",
+        "keeps_all",
+        "listed",
+        "maps",
+        "parent",
+        "parent_place",
+        "pending",
+        "plan",
+        "ready",
+        "remaining",
+        "rescue",
+        "returned",
+        "skipped",
+        "turn",
+        "uses",
+        "values",
+    )
+
+    def __init__(
+        self,
+        plan: Plan,
+        graph: Graph,
+        parent: Continuation | None = None,
+        parent_place: int = 0,
+        base: str = "",
+        turn: int = 0,
+        keeps_all: bool = False,
+    ) -> None:
+        self.plan = plan
+        self.graph = graph
+        self.parent = parent
+        self.parent_place = parent_place
+        self.base = base
+        self.turn = turn
+        self.keeps_all = keeps_all
+        self.values: list[Any] = [MISSING] * plan.size
+        self.pending = plan.pending.copy()
+        self.uses = plan.uses.copy()
+        self.entries = plan.entries
+        self.ready: list[int] = []
+        self.remaining = plan.size
+        self.skipped: dict[int, str] = {}
+        self.failed: dict[int, BaseException] = {}
+        self.flow: FlowManager | None = None
+        self.listed = False
+        self.caller: tuple[Continuation, int] | None = None
+        self.maps: dict[int, MapExecution] = {}
+        self.returned: dict[int, Ending] = {}
+        self.rescue: tuple[tuple[Any, ...], ...] = ()
+
+    def place_id(self, index: int) -> str:
+        """The id of a node, unique within the run."""
+        node_id = self.graph.node_id(index)
+        if self.turn:
+            return f"{self.base}@{self.turn}/{node_id}"
+        return f"{self.base}/{node_id}" if self.base else node_id
+
+    def name_of(self, index: int) -> str:
+        """The name of a node's task."""
+        return self.graph.lazies[index].name
+
+    def end_with(self, index: int, ending: Ending, due: Due) -> None:
+        """Hear how the graph ended that a node returned."""
+        self.returned[index] = ending
+        due.append((self, index))
+
+    def start(self, due: Due) -> None:
+        """Make ready what waits for nothing."""
+        entries = self.entries
+        if self.flow is not None:
+            self.flow.start()
+            entries = self.entries
+        ready = self.ready
+        for index in self.plan.roots:
+            entry = entries[index]
+            if entry == THREAD:
+                ready.append(index)
+            else:
+                due.append((self, index))
+
+    def complete(self, index: int, value: Any, due: Due) -> None:
+        """Take the value of a node, and make ready what waited for it last."""
+        self.values[index] = value
+        self.remaining -= 1
+        pending = self.pending
+        for follower in self.plan.successors[index]:
+            left = pending[follower] - 1
+            pending[follower] = left
+            if not left:
+                if self.entries[follower] == THREAD:
+                    heappush(self.ready, follower)
+                else:
+                    due.append((self, follower))
+        uses = self.uses
+        for source in self.plan.needs[index]:
+            left = uses[source] - 1
+            uses[source] = left
+            if not left and not self.keeps_all:
+                self.values[source] = MISSING
+
+    def skip(self, index: int, reason: str, due: Due) -> None:
+        """Note that a node will not run; what waits for it must decide what to do without."""
+        self.skipped[index] = reason
+        self._end_without_value(index, due)
+
+    def fail(self, index: int, error: BaseException, due: Due) -> None:
+        """Note what a node raised, in a run that goes on after failures."""
+        self.failed[index] = error
+        self._end_without_value(index, due)
+
+    def _end_without_value(self, index: int, due: Due) -> None:
+        self.remaining -= 1
+        if self.entries is self.plan.entries:
+            self.entries = bytearray(self.plan.entries)
+        for follower in self.plan.successors[index]:
+            self.entries[follower] = DECIDE
+            left = self.pending[follower] - 1
+            self.pending[follower] = left
+            if not left:
+                due.append((self, follower))
+        self.release(index)
+
+    def release(self, index: int) -> None:
+        """Let go of the values that a node would have used."""
+        for source in self.plan.needs[index]:
+            self.drop_use(source)
+
+    def drop_use(self, source: int) -> None:
+        """One consumer less for a value; the last one takes it away."""
+        left = self.uses[source] - 1
+        self.uses[source] = left
+        if not left and not self.keeps_all:
+            self.values[source] = MISSING
+
+    def enqueue(self, index: int) -> None:
+        """Hand a node over to the worker threads."""
+        heappush(self.ready, index)
+
+    def has_ended(self, index: int) -> bool:
+        """Whether a node has a value, was skipped or has failed; for values that something still uses."""
+        return self.values[index] is not MISSING or index in self.skipped or index in self.failed

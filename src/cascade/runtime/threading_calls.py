@@ -1,0 +1,39 @@
+"""Calling something on a thread of a pool and waiting for it on a loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any
+
+from cascade.runtime.affine_thread import outlasting_cancellation, settle_from_thread
+
+if TYPE_CHECKING:
+    from cascade.spec.protocols import WorkerPool
+
+
+async def call_on(pool: WorkerPool | None, function: Callable[[], Any]) -> Any:
+    """Call a function on a thread; being cancelled waits until the call has ended.
+
+    Args:
+        pool: the threads; `None` for those of the running loop.
+        function: sees a copy of the context here.
+    """
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[Any] = loop.create_future()
+    context = copy_context()
+
+    def job() -> None:
+        try:
+            value = context.run(function)
+        except BaseException as error:
+            settle_from_thread(loop, ended, None, error)
+        else:
+            settle_from_thread(loop, ended, value, None)
+
+    if pool is None:
+        loop.run_in_executor(None, job)
+    else:
+        pool.submit(job)
+    return await outlasting_cancellation(ended)

@@ -1,0 +1,240 @@
+"""The worker threads' side of a run: plain calls, one after another, with as little as possible between them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from cascade.runtime.plan import MAP
+from cascade.runtime.returned import Turn, continuation_of, is_direct
+from cascade.runtime.run import here
+from cascade.spec.containers import PLAIN
+
+if TYPE_CHECKING:
+    from cascade.runtime.scheduler import Continuation, Due, Scheduler
+    from cascade.runtime.strategies.graph import GraphExecutionStrategy
+    from cascade.spec.lazy_types import LazyResult
+    from cascade.spec.protocols import WorkerPool
+
+_TURNS_BETWEEN_LOOKS: Final = 512
+
+
+class WorkerLane:
+    """Lets threads of a pool help with a run.
+
+    A helper takes the most preferred node, calls it, makes its followers ready and goes on with the next, so that a
+    chain never changes its thread. A helper that finds more than it takes asks for one more helper, and that one, once
+    it has arrived, for the next: calls that block get all the threads there are within moments, while calls that only
+    compute, and so keep the interpreter's lock, never wake a crowd.
+    """
+
+    def __init__(self, strategy: GraphExecutionStrategy, pool: WorkerPool | None) -> None:
+        self._strategy = strategy
+        self._pool = pool
+        self._helpers = 0
+        self._asked = False
+
+    def are_gone(self) -> bool:
+        """Whether no thread works on the run."""
+        with self._strategy.lock:
+            return self._helpers == 0
+
+    def ensure(self) -> None:
+        """Ask for a helper if something is ready that nobody is on the way for; without the lock."""
+        if not self._strategy.sources or self._asked:
+            return
+        with self._strategy.lock:
+            asks = self._asks_locked()
+        if asks:
+            self._ask()
+
+    def _asks_locked(self) -> bool:
+        pool = self._pool
+        if self._asked or pool is None or self._helpers >= pool.max_workers or not self._strategy.sources:
+            return False
+        self._asked = True
+        return True
+
+    def _ask(self) -> None:
+        assert self._pool is not None
+        self._strategy.run.clock.busy()
+        self._pool.submit(self._help)
+
+    def _others_wait(self) -> bool:
+        """Whether the pool has jobs of other runs for which no thread is free."""
+        return not self._asked and self._pool is not None and self._pool.is_waited_for()
+
+    def _help(self) -> None:
+        """What a thread of the pool does: take and call until nothing is ready."""
+        strategy = self._strategy
+        run = strategy.run
+        lock = strategy.lock
+        here.run, here.parent = run, None
+        with lock:
+            self._asked = False
+            self._helpers += 1
+            unit = strategy.take_locked()
+            asks = unit is not None and self._asks_locked()
+        while unit is not None:
+            if asks:
+                self._ask()
+            scheduler, index = unit
+            due: Due = []
+            if scheduler.plan.lanes[index] == MAP:
+                self._call_items(scheduler, index, due)
+            else:
+                self._call(scheduler, index, due)
+            if due:
+                strategy.advance(due)
+            with lock:
+                if self._others_wait():
+                    break
+                unit = strategy.take_locked()
+                asks = unit is not None and self._asks_locked()
+        here.run = here.parent = None
+        with lock:
+            self._helpers -= 1
+            gone = self._helpers == 0
+        self.ensure()
+        if gone and strategy.settling:
+            strategy.has_become_quiet()
+        run.clock.idle()
+
+    def _call(self, scheduler: Scheduler, index: int, due: Due) -> None:
+        """Call one node and take its value."""
+        strategy = self._strategy
+        run = strategy.run
+        lazy: Any = scheduler.graph.lazies[index]
+        reference = scheduler.plan.references[index]
+        kwargs = lazy.kwargs
+        if reference is None:
+            args = lazy.args
+        elif type(reference) is int:
+            args = (scheduler.values[reference],)
+        else:
+            try:
+                args, kwargs = strategy.arguments.resolve(scheduler, index)
+            except BaseException as error:
+                strategy.fail(scheduler, index, error, due)
+                return
+        here.parent, here.place = scheduler, index
+        began = run.started(scheduler, index, lazy.name) if run.tells else 0.0
+        try:
+            if kwargs:
+                value = run.context.copy().run(lazy.task.function, *args, **kwargs)
+            else:
+                value = run.context.copy().run(lazy.task.function, *args)
+            more = None if type(value) in PLAIN else continuation_of(lazy.task.name, value)
+        except BaseException as error:
+            run.finished(scheduler, index, lazy.name, began, error=error)
+            strategy.fail(scheduler, index, error, due)
+            return
+        if more is not None:
+            del args, kwargs, value
+            self._continue(scheduler, index, more, began, due)
+        elif run.tells:
+            run.finished(scheduler, index, lazy.name, began, result=value)
+            strategy.conclude(scheduler, index, value, due)
+        else:
+            with strategy.lock:
+                strategy.complete_locked(scheduler, index, value, due)
+
+    def _continue(
+        self, parent: Continuation, place: int, more: LazyResult[Any], began: float, due: Due
+    ) -> None:
+        """A call returned a lazy value: while that is one plain call of literals, make it right here, without a graph.
+
+        This is the hot turn of loops: it costs the call and half a microsecond, where a graph costs ten.
+        """
+        strategy = self._strategy
+        run = strategy.run
+        teller: Continuation = parent
+        at = place
+        turns = 0
+        while True:
+            if (
+                not is_direct(more)
+                or more.task.is_async  # type: ignore[attr-defined]
+                or strategy.interrupted
+                or (turns % _TURNS_BETWEEN_LOOKS == _TURNS_BETWEEN_LOOKS - 1 and self._must_yield())
+            ):
+                continues_as = strategy.follow(parent, place, more, due, turns=turns)
+                if run.tells:
+                    run.finished(teller, at, teller.name_of(at), began, continues_as=continues_as)
+                return
+            call: Any = more
+            turns += 1
+            if run.tells:
+                turn = Turn(parent, place, call, turns)
+                run.finished(teller, at, teller.name_of(at), began, continues_as=turn.place_id(0))
+                teller, at = turn, 0
+                began = run.started(turn, 0, call.name)
+            try:
+                if call.kwargs:
+                    value = run.context.copy().run(call.task.function, *call.args, **call.kwargs)
+                else:
+                    value = run.context.copy().run(call.task.function, *call.args)
+                found = None if type(value) in PLAIN else continuation_of(call.task.name, value)
+            except BaseException as error:
+                run.finished(teller, at, call.name, began, error=error)
+                strategy.fail(parent, place, error, due, turn=Turn(parent, place, call, turns))
+                return
+            if found is None:
+                run.finished(teller, at, call.name, began, result=value)
+                strategy.conclude(parent, place, value, due)
+                return
+            more = found
+
+    def _must_yield(self) -> bool:
+        """Whether something else is ready that no thread is free for."""
+        pool = self._pool
+        if self._others_wait():
+            return True
+        return bool(self._strategy.sources) and pool is not None and self._helpers >= pool.max_workers
+
+    def _call_items(self, scheduler: Scheduler, index: int, due: Due) -> None:
+        """Call item after item of a map, until its rows are exhausted or something is preferred."""
+        strategy = self._strategy
+        run = strategy.run
+        mapping = scheduler.maps.get(index)
+        if mapping is None:
+            # Another helper has ended the map since it was taken.
+            return
+        task = mapping.lazy.task
+        function, name = task.function, mapping.lazy.name
+        copy = run.context.copy
+        while True:
+            try:
+                item = mapping.pull()
+            except BaseException as error:
+                strategy.fail_pulling(mapping, error, due)
+                return
+            if item is None:
+                if mapping.is_over():
+                    strategy.end_map(mapping, due)
+                return
+            place, args, kwargs = item
+            here.parent, here.place = mapping, place
+            began = run.started(mapping, place, name) if run.tells else 0.0
+            try:
+                value = copy().run(function, *args, **kwargs) if kwargs else copy().run(function, *args)
+                more = None if type(value) in PLAIN else continuation_of(name, value)
+            except BaseException as error:
+                run.finished(mapping, place, name, began, error=error)
+                strategy.fail(mapping, place, error, due)
+            else:
+                if more is not None:
+                    self._continue(mapping, place, more, began, due)
+                else:
+                    if run.tells:
+                        run.finished(mapping, place, name, began, result=value)
+                    if mapping.store(place, value):
+                        strategy.end_map(mapping, due)
+                        return
+            if due or strategy.interrupted or self._prefers_other(scheduler, index):
+                return
+            self.ensure()
+
+    def _prefers_other(self, scheduler: Scheduler, index: int) -> bool:
+        """Whether a node that is preferred to this map, or another run, waits for a thread."""
+        ready = scheduler.ready
+        return (bool(ready) and ready[0] != index) or self._others_wait()

@@ -1,0 +1,65 @@
+"""What a task can ask about the call that it is in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any, Final
+
+from cascade.spec.exceptions import CascadeError
+
+
+class CallContext:
+    """The call that runs here: which one, which attempt, and whether it was asked to stop.
+
+    Attributes:
+        run_id: the run.
+        task_id: the node's id in the run.
+        task_name: the task's name.
+        attempt: which attempt this is, from 1 on.
+    """
+
+    __slots__ = ("_asked_to_stop", "attempt", "run_id", "task_id", "task_name")
+
+    def __init__(
+        self, run_id: str, task_id: str, task_name: str, attempt: int, asked_to_stop: Callable[[], bool]
+    ) -> None:
+        self.run_id = run_id
+        self.task_id = task_id
+        self.task_name = task_name
+        self.attempt = attempt
+        self._asked_to_stop = asked_to_stop
+
+    def cancelled(self) -> bool:
+        return self._asked_to_stop()
+
+
+current_call: Final[ContextVar[Any]] = ContextVar("cascade_call")
+"""The `CallContext` here, or a function that gives it: plain calls build theirs only when somebody asks."""
+
+
+def call_context() -> CallContext | None:
+    """The call that runs here, or `None` outside a task."""
+    found = current_call.get(None)
+    return found() if callable(found) else found
+
+
+def cancelled() -> bool:
+    """Tell whether the call that runs here was asked to stop: poll it in long loops.
+
+    Outside a task it is false.
+    """
+    context = call_context()
+    return context is not None and context.cancelled()
+
+
+def attempt() -> int:
+    """Which attempt of its task the call that runs here is, from 1 on.
+
+    Raises:
+        CascadeError: there is no call here.
+    """
+    context = call_context()
+    if context is None:
+        raise CascadeError("attempt() tells about the call of a task, and no task runs here")
+    return context.attempt

@@ -1,0 +1,216 @@
+"""Every port in one file: what Cascade asks of the parts that can be exchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from cascade.graph.model import Graph, Node
+
+E = TypeVar("E")
+
+
+class ExecutionPlan(Protocol):
+    """A solver's advice: what may run together, and in which order of preference."""
+
+    @property
+    def stages(self) -> Sequence[Sequence[Node]]:
+        """Nodes that may run together, stage by stage; every node after all that it depends on."""
+        ...
+
+    @property
+    def order(self) -> Sequence[int]:
+        """The indices of all nodes, the most preferred first."""
+        ...
+
+
+@runtime_checkable
+class Solver(Protocol):
+    """Decides in which order nodes are preferred. Never a barrier: a node starts when its own inputs are there."""
+
+    def resolve(self, graph: Graph) -> ExecutionPlan:
+        """Plan a graph. Pure: the same graph gives the same plan."""
+        ...
+
+
+@runtime_checkable
+class Executor(Protocol):
+    """Makes calls. Knows nothing of graphs, routers, resources or state."""
+
+    async def execute(self, node: Node, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Call what the node names with finished arguments and return what it returns, or raise what it raises.
+
+        When cancelled, it must not return before the call has ended or can have no further effect.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Give back threads, processes and connections. May be called twice."""
+        ...
+
+
+@runtime_checkable
+class StateBackend(Protocol):
+    """The truth about one run: results and skips by node id. `None` is a value like any other."""
+
+    async def put_result(self, node_id: str, value: Any) -> None:
+        """Keep a result, in place of whatever was known of the node."""
+        ...
+
+    async def get_result(self, node_id: str) -> Any:
+        """The result of a node.
+
+        Raises:
+            KeyError: the node has none.
+        """
+        ...
+
+    async def has_result(self, node_id: str) -> bool:
+        """Whether the node has a result."""
+        ...
+
+    async def mark_skipped(self, node_id: str, reason: str) -> None:
+        """Note that the node was skipped, and why."""
+        ...
+
+    async def get_skip_reason(self, node_id: str) -> str | None:
+        """Why the node was skipped, or `None` if it was not."""
+        ...
+
+    async def put_many(self, results: Mapping[str, Any], skips: Mapping[str, str]) -> None:
+        """Keep many results and skips at once: all of them or none."""
+        ...
+
+    async def discard(self, node_ids: Iterable[str]) -> None:
+        """Forget nodes; those that are not known are passed over."""
+        ...
+
+    async def clear(self) -> None:
+        """Forget everything."""
+        ...
+
+
+@runtime_checkable
+class CacheBackend(Protocol):
+    """Keeps values under keys, beyond one run."""
+
+    async def get(self, key: str) -> Any:
+        """The value under a key.
+
+        Raises:
+            KeyError: there is none, or not any more.
+        """
+        ...
+
+    async def put(self, key: str, value: Any, *, ttl: float | None = None) -> None:
+        """Keep a value, for `ttl` seconds if that is given."""
+        ...
+
+    async def discard(self, key: str) -> None:
+        """Forget a key; it need not exist."""
+        ...
+
+
+@runtime_checkable
+class CachePolicy(Protocol):
+    """Makes the keys under which a task's values are kept."""
+
+    @property
+    def backend(self) -> CacheBackend | None:
+        """Where values are kept; `None` for the engine's own."""
+        ...
+
+    @property
+    def ttl(self) -> float | None:
+        """How long values are good, in seconds; `None` for ever."""
+        ...
+
+    def key(self, function: Callable[..., Any], arguments: Mapping[str, Any]) -> str:
+        """The key for one call.
+
+        Args:
+            function: what the task calls.
+            arguments: all arguments by parameter name, defaults included.
+
+        Raises:
+            CascadeError: an argument cannot be digested surely; the message names it.
+        """
+        ...
+
+    def product(self, key: str, value: Any) -> Any:
+        """What consumers receive after a value was computed and kept."""
+        ...
+
+
+class Timer(Protocol):
+    """Something that will happen at a moment."""
+
+    def cancel(self) -> None:
+        """Let it not happen; without effect afterwards."""
+        ...
+
+
+@runtime_checkable
+class Clock(Protocol):
+    """Time: the wall's, one that never goes back, and waiting for it to pass."""
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds since some moment; never goes back."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        ...
+
+    def call_at(
+        self, when: float, callback: Callable[[], object], *, loop: asyncio.AbstractEventLoop | None = None
+    ) -> Timer:
+        """Call something once, at a moment of `monotonic()`: on the loop's thread, or on any where none is given."""
+        ...
+
+    def busy(self, calls: int = 1) -> None:
+        """Hear that calls began off the loop, so that a clock that jumps must not."""
+        ...
+
+    def idle(self, calls: int = 1) -> None:
+        """Hear that such calls have ended."""
+        ...
+
+
+class WorkerPool(Protocol):
+    """Threads that an executor lends to runs, which then make plain calls without asking it each time."""
+
+    max_workers: int
+
+    def submit(self, job: Callable[[], None]) -> None:
+        """Have a thread call the job, first come first served."""
+        ...
+
+    def is_waited_for(self) -> bool:
+        """Whether jobs wait for a free thread."""
+        ...
+
+    def lend(self) -> None:
+        """Hear that one thread is out of reach for a while, so that another may take its place."""
+        ...
+
+    def take_back(self) -> None:
+        """Hear that such a thread is back."""
+        ...
+
+
+@runtime_checkable
+class LendsThreads(Protocol):
+    """An executor whose threads runs may use by themselves."""
+
+    @property
+    def threads(self) -> WorkerPool:
+        """The threads."""
+        ...

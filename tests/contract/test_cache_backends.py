@@ -1,0 +1,28 @@
+"""Every cache backend keeps the contract of `CacheBackend` (S25)."""
+
+from __future__ import annotations
+
+import pytest
+
+from cascade.adapters.cache import DirectoryCacheBackend, InMemoryCacheBackend
+from cascade.spec.protocols import CacheBackend
+from cascade.testing.contracts.cache import CacheBackendContract
+
+
+class TestInMemoryCacheBackend(CacheBackendContract):
+    def make_backend(self) -> CacheBackend:
+        return InMemoryCacheBackend(clock=self.clock)
+
+
+class TestDirectoryCacheBackend(CacheBackendContract):
+    @pytest.fixture(autouse=True)
+    def _own_directory(self, tmp_path):
+        self.directory = tmp_path / "cache"
+
+    def make_backend(self) -> CacheBackend:
+        return DirectoryCacheBackend(self.directory, clock=self.clock)
+
+
+class TestBoundedDirectoryCacheBackend(TestDirectoryCacheBackend):
+    def make_backend(self) -> CacheBackend:
+        return DirectoryCacheBackend(self.directory, max_bytes=100_000_000, clock=self.clock)

@@ -1,0 +1,93 @@
+"""Random workflows for Hypothesis, with what each must do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from hypothesis import strategies as st
+
+import cascade as cs
+from tests.property.comparison import differences
+from tests.property.construction import Built, Variant
+from tests.property.description import Workflow
+from tests.property.generation import random_workflow
+from tests.property.prediction import Prediction
+from tests.property.reference import TooMuch, predict
+
+
+@st.composite
+def workflows(draw: st.DrawFn, *, on_failure: str | None = None, most_nodes: int = 12) -> Workflow:
+    """A strategy for workflows; see `random_workflow`."""
+    return random_workflow(lambda low, high: draw(st.integers(low, high)), most_nodes, on_failure)
+
+
+def variants() -> list[Variant]:
+    """The engines whose runs must all keep the same rules."""
+
+    def engine(bus: cs.MessageBus, capacity: int, **parts: int) -> cs.Engine:
+        return cs.create_engine(bus=bus, system_resources={"slots": capacity}, **parts)
+
+    return [
+        Variant("default", engine),
+        Variant("one worker", lambda bus, capacity: engine(bus, capacity, max_workers=1)),
+    ]
+
+
+class Examiner:
+    """Runs workflows on all variants of the engine and tells what is wrong."""
+
+    def __init__(self, runner: asyncio.Runner, engines: list[Variant]) -> None:
+        self.runner = runner
+        self.engines = engines
+
+    def problems(self, workflow: Workflow, prediction: Prediction | None = None) -> list[str]:
+        """Each rule that a run of the workflow breaks, in a line; none if it is too much to work out."""
+        try:
+            prediction = prediction or predict(workflow)
+        except TooMuch:
+            return []
+        return self.runner.run(self._problems(workflow, prediction))
+
+    async def _problems(self, workflow: Workflow, prediction: Prediction) -> list[str]:
+        found: list[str] = []
+        built = Built(workflow)
+        # The same lazy values are run on each engine: they hold no state of a run (S3).
+        for variant in self.engines:
+            seen = await variant.observe(built)
+            found += [f"{variant.name}: {line}" for line in differences(built, prediction, seen)]
+        return found
+
+    def check_together(self, several: list[Workflow]) -> None:
+        """Assert that workflows which run at once keep the rules as if each were alone."""
+        with_predictions: list[tuple[Built, Prediction]] = []
+        for workflow in several:
+            with suppress(TooMuch):
+                with_predictions.append((Built(workflow), predict(workflow)))
+        for variant in self.engines:
+            all_seen = self.runner.run(variant.observe_together([built for built, _ in with_predictions]))
+            for (built, prediction), seen in zip(with_predictions, all_seen, strict=True):
+                _refuse(differences(built, prediction, seen), built.workflow)
+
+    def check(self, workflow: Workflow) -> None:
+        """Assert that all runs of a workflow keep the rules; the message is enough to repeat it."""
+        _refuse(self.problems(workflow), workflow)
+
+
+def _refuse(problems: list[str], workflow: Workflow) -> None:
+    if problems:
+        lines = "\n  ".join(problems)
+        raise AssertionError(f"{lines}\n\n{workflow}\n\nas data:\n{workflow!r}")
+
+
+@contextmanager
+def examiner() -> Iterator[Examiner]:
+    """An examiner with a loop and engines of its own."""
+    with asyncio.Runner() as runner:
+        engines = variants()
+        try:
+            yield Examiner(runner, engines)
+        finally:
+            for variant in engines:
+                runner.run(variant.close())
