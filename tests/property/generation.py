@@ -139,7 +139,7 @@ class _Maker:
             last = Ref(graph.loop(key))
             style = self.numbers(0, 3)
             if style == 2:
-                result: Expr = Container(self.one_of(SHAPES[:3]), (last, graph.expression()))
+                result: Expr = Container(self.one_of(SHAPES[:3]), (last, graph.expression(containers=SHAPES)))
             elif style == 3 and graph.made:
                 result = Ref(graph.put(Call(self.function("number"), (("a", last),)), "number"))
             else:
@@ -189,9 +189,9 @@ class _GraphMaker:
         style = self.numbers(0, 5)
         if style < 4 and len(loose) > 1:
             return Container(self.one_of(("list", "tuple", "dict")), tuple(loose))
-        if style == 5:
-            return self.expression()
-        return Ref(len(self.made) - 1) if self.made else self.expression()
+        if style == 5 or not self.made:
+            return self.expression(containers=CONTAINERS if self.owner is None else SHAPES)
+        return Ref(len(self.made) - 1)
 
     def link(self, wanted: Callable[[str], bool] = lambda kind: True, make: str | None = None) -> Link:
         """A node whose value is of a wanted kind; where there is none, or at a whim, a new one."""
@@ -217,15 +217,15 @@ class _GraphMaker:
             return Given(self.numbers(1, 2))
         return Lit(self.one_of(LITERALS))
 
-    def expression(self, depth: int = 2) -> Expr:
+    def expression(self, depth: int = 2, containers: Items[str] = CONTAINERS) -> Expr:
         if depth and self.chance(25):
-            kind = self.one_of(CONTAINERS)
+            kind = self.one_of(containers)
             if kind == "set":
                 return Container(
                     "set", tuple(self.link(_is_number, "number") for _ in range(self.numbers(1, 2)))
                 )
             size = 2 if kind in ("box", "point") else self.numbers(0, 3)
-            return Container(kind, tuple(self.expression(depth - 1) for _ in range(size)))
+            return Container(kind, tuple(self.expression(depth - 1, containers) for _ in range(size)))
         return self.literal() if self.chance(25) else self.link()
 
     def policy(self, key: int, percent: int, *, retries: bool = True) -> Policy:

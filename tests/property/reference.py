@@ -318,16 +318,17 @@ class GraphRun:
         if reason is not None:
             self.ledger.ends[name, reason] += 1
             return Failed(skipped=True) if reason == "UpstreamFailed" else Skipped(reason)
-        if self._beyond_capacity(owner, node.policy):
-            return self._failure(name, ("CapacityError",))
         columns = {parameter: list(self.filled(owner, value)) for parameter, value in node.inputs}
         if len(set(map(len, columns.values()))) > 1:
             return self._failure(name, ("MapInputError",))
         fixed = {parameter: self.filled(owner, value) for parameter, value in node.fixed}
+        rows = list(zip(*columns.values(), strict=True))
+        if rows and self._beyond_capacity(owner, node.policy):
+            return self._failure(name, *[("CapacityError",)] * len(rows))
         results: list[Any] = []
         ledgers: list[Ledger] = []
         errors: list[Error] = []
-        for row in zip(*columns.values(), strict=True):
+        for row in rows:
             named = {**fixed, **dict(zip(columns, row, strict=True))}
             arguments = tuple(named.get(parameter) for parameter in PARAMETERS)
             ledgers.append(Ledger())
@@ -407,7 +408,9 @@ class GraphRun:
                 raise ValueError
             return Value(items[node.place])
         except (LookupError, ValueError) as error:
-            return self._failure(None, (type(error).__name__,))
+            self._failure(None, (type(error).__name__,))
+            # Taking a value apart is a node of its own, which all its parts stand on.
+            return Failed(skipped=isinstance(node, Part))
 
     def gathered(self, owner: int | None, expression: Expr) -> Outcome:
         """An expression where one value is wanted: as target, as route, at the head of a pipeline."""

@@ -146,7 +146,7 @@ class Attempt:
             return args, kwargs
         self._resources = self._strategy.run.resources.child()
         if self._strategy.engine.runs_in_process(self._task):
-            found: dict[str | int, Any] = dict(self._resources.definitions(wanted))
+            found: dict[str | int, Any] = dict(self._resources.recipes(wanted))
         else:
             found = await self._resources.values(wanted)
         args = [found.get(place, value) for place, value in enumerate(args)]

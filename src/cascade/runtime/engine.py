@@ -18,7 +18,7 @@ from cascade.runtime.constraints.manager import ConstraintManager
 from cascade.runtime.events import RunFinished, RunStarted, Status
 from cascade.runtime.plan_cache import PlanCache
 from cascade.runtime.preview import describe_error
-from cascade.runtime.resource_container import ResourceRegistry
+from cascade.runtime.resource_container import ResourceRegistry, context_overrides
 from cascade.runtime.resource_manager import ResourceManager
 from cascade.runtime.run import Run, current_run
 from cascade.runtime.strategies.graph import GraphExecutionStrategy
@@ -54,6 +54,11 @@ class Engine:
         chance: where ids and random numbers come from.
         grace: how long, in seconds, async work may go on after it was cancelled.
         executors: more executors by name, for tasks that ask for one with `executor=`.
+
+    Attributes:
+        constraints: the limits that people put on the engine while it runs.
+        capacities: the capacities of the system, and what is taken of them.
+        under_way: the runs that have begun and not ended.
 
     >>> import asyncio
     >>> import cascade as cs
@@ -97,6 +102,7 @@ class Engine:
         self._state_backend = state_backend
         self._plans = PlanCache(solver)
         self._closed = False
+        self.under_way: set[GraphExecutionStrategy] = set()
         self.pool: WorkerPool | None = executor.threads if isinstance(executor, LendsThreads) else None
         self.max_workers = self.pool.max_workers if self.pool is not None else _DEFAULT_WORKERS
 
@@ -153,6 +159,8 @@ class Engine:
             raise ValueError(f"on_failure is 'stop' or 'continue', got {on_failure!r}")
         graph = build(as_lazy(target))
         registry = ResourceRegistry(resources, self.resources)
+        for name, provider in context_overrides.get().items():
+            registry.override(name, provider)
         inputs = validate(graph, self, registry, params or {}, os.environ)
         run = Run(
             self,
@@ -178,6 +186,7 @@ class Engine:
             )
         error: BaseException | None = None
         strategy = GraphExecutionStrategy(run, self)
+        self.under_way.add(strategy)
         try:
             with run.under_way(strategy):
                 return await strategy.execute(graph)
@@ -186,6 +195,7 @@ class Engine:
             raise
         finally:
             problem = await run.end(error)
+            self.under_way.discard(strategy)
             if self.bus.wants(RunFinished):
                 final = error or problem
                 status: Status = "Succeeded"

@@ -5,14 +5,20 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from contextvars import ContextVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
 
 from cascade.runtime.affine_thread import AffineThread
 from cascade.spec.exceptions import ResourceCycleError, ResourceError, UnknownResourceError
-from cascade.spec.resource import Inject, Outcome, ResourceDefinition
+from cascade.spec.resource import Inject, Outcome, ResourceDefinition, WorkerRecipe
 
 if TYPE_CHECKING:
     from cascade.runtime.run import Run
+
+
+context_overrides: Final[ContextVar[Mapping[str, Any]]] = ContextVar("cascade_overrides", default=MappingProxyType({}))
+"""What stands in for resources in runs that are started in this context: for tests that have no engine in hand."""
 
 
 class ResourceRegistry:
@@ -25,7 +31,7 @@ class ResourceRegistry:
 
     def __init__(self, definitions: Iterable[ResourceDefinition] = (), outer: ResourceRegistry | None = None) -> None:
         self._definitions = {definition.name: definition for definition in definitions}
-        self._overrides: dict[str, Any] = {}
+        self._overrides: dict[str, ResourceDefinition] = {}
         self._outer = outer
 
     def register(self, definition: ResourceDefinition) -> None:
@@ -42,7 +48,7 @@ class ResourceRegistry:
             A function that ends this.
         """
         before = self._overrides.get(name)
-        self._overrides[name] = provider
+        self._overrides[name] = _as_definition(name, provider)
 
         def undo() -> None:
             if before is None:
@@ -107,13 +113,15 @@ class ResourceRegistry:
 
     def _override_of(self, name: str) -> ResourceDefinition | None:
         if name in self._overrides:
-            provider = self._overrides[name]
-            if isinstance(provider, ResourceDefinition):
-                return provider
-            if inspect.isroutine(provider):
-                return ResourceDefinition(provider, name, "run", False, False)
-            return ResourceDefinition(lambda: provider, name, "run", False, False)
+            return self._overrides[name]
         return self._outer._override_of(name) if self._outer is not None else None
+
+
+def _as_definition(name: str, provider: Any) -> ResourceDefinition:
+    if isinstance(provider, ResourceDefinition):
+        return provider
+    function = provider if inspect.isroutine(provider) else lambda: provider
+    return ResourceDefinition(function, name, "run", thread_affine=False, per_worker=False)
 
 
 class _Live:
@@ -148,6 +156,11 @@ class ResourceContainer:
         return ResourceContainer(self._registry, self._run, self)
 
     @property
+    def is_empty(self) -> bool:
+        """Whether nothing was ever made here."""
+        return not self._making and self._thread is None
+
+    @property
     def thread(self) -> AffineThread:
         """The thread on which sync resources of this container live, and users of thread-affine ones run."""
         if self.used_affine and self._parent is not None:
@@ -156,13 +169,17 @@ class ResourceContainer:
             self._thread = AffineThread("cascade-resources")
         return self._thread
 
-    def definitions(self, injects: Mapping[Any, Inject]) -> dict[Any, ResourceDefinition]:
-        """The recipes for what is injected, for processes that make their own."""
-        return {key: self._found(inject) for key, inject in injects.items()}
+    def recipes(self, injects: Mapping[Any, Inject]) -> dict[Any, WorkerRecipe]:
+        """How a process makes what is injected for itself."""
+        return {key: self._recipe(self._found(inject)) for key, inject in injects.items()}
+
+    def _recipe(self, definition: ResourceDefinition) -> WorkerRecipe:
+        inner = tuple((name, self._recipe(self._found(inject))) for name, inject in definition.injected.items())
+        return WorkerRecipe(definition.name, definition.function, inner)
 
     async def values(self, injects: Mapping[Any, Inject]) -> dict[Any, Any]:
         """The live resources for what is injected, made where they are not there yet."""
-        definitions = self.definitions(injects)
+        definitions = {key: self._found(inject) for key, inject in injects.items()}
         self.used_affine = any(definition.thread_affine for definition in definitions.values())
         return {key: await self._get(definition) for key, definition in definitions.items()}
 

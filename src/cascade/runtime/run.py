@@ -71,6 +71,7 @@ class Run:
         self.engine = engine
         self.id = run_id
         self.loop = loop
+        self.loop_thread = threading.get_ident()
         self.clock: Clock = engine.clock
         self.lock = threading.Lock()
         self.parent = parent
@@ -127,6 +128,8 @@ class Run:
 
     async def end(self, error: BaseException | None) -> BaseException | None:
         """Tear down the resources and write what is not written yet; what that raised, if nothing else had."""
+        if self.journal is None and self.resources.is_empty:
+            return None
         ending = self.loop.create_task(self._end(error), context=self.context.copy())
         while not ending.done():
             try:

@@ -142,17 +142,19 @@ class Packed:
 
     Attributes:
         lazies: the lazy values, each once, in the order of a reading from left to right.
-        paths: where each of them stands first, as `['rows'][3]`.
     """
 
-    __slots__ = ("_steps", "lazies", "paths")
+    __slots__ = ("_places", "_steps", "lazies")
 
-    def __init__(
-        self, steps: list[_Step], lazies: tuple[LazyResult[Any], ...], paths: tuple[str, ...]
-    ) -> None:
+    def __init__(self, steps: list[_Step], lazies: tuple[LazyResult[Any], ...], places: tuple[Any, ...]) -> None:
         self._steps = steps
+        self._places = places
         self.lazies = lazies
-        self.paths = paths
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Where each of the lazy values stands first, as `['rows'][3]`."""
+        return tuple(_path_text(place) for place in self._places)
 
     def fill(self, values: Sequence[Any]) -> Any:
         """Build the container with results in the places of the lazy values.
@@ -221,10 +223,9 @@ def pack_arguments(args: tuple[Any, ...], *mappings: Mapping[str, Any]) -> Packe
 
     Lazy values that are arguments themselves are no reason to pack: they have places in `args` and the mappings.
     """
-    inside = any(may_hold_lazy(value) and pack(value) is not None for value in args) or any(
-        may_hold_lazy(value) and pack(value) is not None for mapping in mappings for value in mapping.values()
-    )
-    return pack((args, *map(dict, mappings))) if inside else None
+    packing = _Packing(exact=False)
+    packed = packing.run((args, *map(dict, mappings)))
+    return packed if packing.is_nested else None
 
 
 class _Packing:
@@ -232,12 +233,13 @@ class _Packing:
 
     def __init__(self, exact: bool) -> None:
         self.exact = exact
+        self.is_nested = False
         self.steps: list[_Step] = []
         self.step_of: dict[int, int] = {}
         self.passed: set[int] = set()
         self.open: set[int] = set()
         self.lazies: list[LazyResult[Any]] = []
-        self.paths: list[str] = []
+        self.places: list[Any] = []
         self.index_of: dict[LazyResult[Any], int] = {}
 
     def run(self, root: Any) -> Packed | None:
@@ -260,11 +262,12 @@ class _Packing:
             self.open.add(id(current))
             stack.append((current, path, shape, members, True))
             for place in range(len(members) - 1, -1, -1):
-                if type(members[place]) not in PLAIN:
+                kind = type(members[place])
+                if kind not in PLAIN and shape_of(kind) is not Shape.LAZY:
                     self._enter(stack, members[place], (path, current, shape, place))
         if not self.steps:
             return None
-        return Packed(self.steps, tuple(self.lazies), tuple(self.paths))
+        return Packed(self.steps, tuple(self.lazies), tuple(self.places))
 
     def _enter(self, stack: list[Any], value: Any, path: Any) -> None:
         kind = type(value)
@@ -280,26 +283,27 @@ class _Packing:
         self.passed.add(id(current))
         lazies: list[tuple[int, int]] = []
         inner: list[tuple[int, int]] = []
+        index_of = self.index_of
         for place, member in enumerate(members):
-            if type(member) in PLAIN:
+            kind = type(member)
+            if kind in PLAIN:
                 continue
-            if shape_of(type(member)) is Shape.LAZY:
-                lazies.append((place, self._index(member, (path, current, shape, place))))
+            if shape_of(kind) is Shape.LAZY:
+                index = index_of.get(member)
+                if index is None:
+                    index = index_of[member] = len(self.lazies)
+                    self.lazies.append(member)
+                    self.places.append((path, current, shape, place))
+                lazies.append((place, index))
             elif id(member) in self.step_of:
                 inner.append((place, self.step_of[id(member)]))
         if not lazies and not inner:
             return
+        if path is not None and path[0] is not None:
+            self.is_nested = True
         step = _Step(*_builder(current, shape), list(members), lazies, inner)
         self.step_of[id(current)] = len(self.steps)
         self.steps.append(step)
-
-    def _index(self, lazy: LazyResult[Any], path: Any) -> int:
-        index = self.index_of.get(lazy)
-        if index is None:
-            index = self.index_of[lazy] = len(self.lazies)
-            self.lazies.append(lazy)
-            self.paths.append(_path_text(path))
-        return index
 
 
 def _path_text(path: Any) -> str:

@@ -31,7 +31,17 @@ class CallContext:
         self._asked_to_stop = asked_to_stop
 
     def cancelled(self) -> bool:
+        """Whether the call was asked to stop."""
         return self._asked_to_stop()
+
+    def told(self) -> dict[str, str | int]:
+        """What another process that makes the call must know, as plain values."""
+        return {
+            "run_id": self.run_id,
+            "task_id": self.task_id,
+            "task_name": self.task_name,
+            "attempt": self.attempt,
+        }
 
 
 current_call: Final[ContextVar[Any]] = ContextVar("cascade_call")
@@ -40,8 +50,9 @@ current_call: Final[ContextVar[Any]] = ContextVar("cascade_call")
 
 def call_context() -> CallContext | None:
     """The call that runs here, or `None` outside a task."""
-    found = current_call.get(None)
-    return found() if callable(found) else found
+    found: Any = current_call.get(None)
+    context: CallContext | None = found() if callable(found) else found
+    return context
 
 
 def cancelled() -> bool:

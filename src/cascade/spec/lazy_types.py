@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from itertools import count
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, NoReturn, TypeVar
 
 from cascade.spec.containers import PLAIN, Packed, Shape, pack, pack_arguments, shape_of
 from cascade.spec.exceptions import DeclarationError, LazyValueError
@@ -74,10 +74,8 @@ class LazyResult(Fluent, Generic[R_co]):
     def _with_policy(self, policy: Policy) -> Self:
         self._refuse(policy)
         twin = object.__new__(type(self))
-        for kind in type(self).__mro__:
-            for slot in getattr(kind, "__slots__", ()):
-                if slot != "__weakref__":
-                    object.__setattr__(twin, slot, getattr(self, slot))
+        for slot in _slots_of(type(self)):
+            object.__setattr__(twin, slot, getattr(self, slot))
         twin.policy = policy
         twin._place(3)
         return twin
@@ -153,13 +151,32 @@ class LazyResult(Fluent, Generic[R_co]):
 
         __le__ = __gt__ = __ge__ = __lt__
 
-    def __reduce__(self) -> NoReturn:
-        self._misused("cannot be pickled", "pickle.dumps(x)", "pickle.dumps(cs.run(x))")
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Lazy values travel between processes as what a task returned; the line of their making stays behind."""
+        state = {slot: getattr(self, slot) for slot in _slots_of(type(self)) if slot not in _OWN_TO_A_PROCESS}
+        return _remade, (type(self), state)
 
     def _misused(self, problem: str, wrong: str, right: str) -> NoReturn:
         raise LazyValueError(
             f"{self!r} {problem}: it is computed when a run asks for it.\n  wrong: {wrong}\n  right: {right}"
         )
+
+
+_OWN_TO_A_PROCESS: Final = frozenset({"code", "instruction", "order"})
+
+
+def _slots_of(kind: type) -> list[str]:
+    return [
+        slot for base in kind.__mro__ for slot in getattr(base, "__slots__", ()) if slot != "__weakref__"
+    ]
+
+
+def _remade(kind: type[LazyResult[Any]], state: Mapping[str, Any]) -> LazyResult[Any]:
+    lazy = object.__new__(kind)
+    for slot, value in state.items():
+        setattr(lazy, slot, value)
+    lazy.code, lazy.instruction, lazy.order = None, 0, next_order()
+    return lazy
 
 
 def _get_item(value: Any, key: Any) -> Any:

@@ -67,6 +67,15 @@ class Outcome:
     error: BaseException | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class WorkerRecipe:
+    """A resource that a process makes for itself, with all that it injects: what is shipped in its place."""
+
+    name: str
+    function: Callable[..., Any]
+    inner: tuple[tuple[str, WorkerRecipe], ...] = ()
+
+
 @overload
 def resource(function: Callable[..., Any], /) -> ResourceDefinition: ...
 @overload

@@ -301,6 +301,18 @@ class Task(Fluent, Generic[P, R]):
             return self
         return self.partial(instance)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What makes a task in another process: what is remembered for speed is found out again there."""
+        state = {slot: getattr(self, slot) for slot in Task.__slots__ if slot not in _REMEMBERED}
+        state["__dict__"] = {name: value for name, value in self.__dict__.items() if name not in _REMEMBERED}
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state.pop("__dict__"))
+        for slot, value in state.items():
+            setattr(self, slot, value)
+        self._signature, self._forms, self._least, self._most = None, set(), 1, 0
+
     def __repr__(self) -> str:
         return f"<task {self.name}>"
 
@@ -346,6 +358,11 @@ class Task(Fluent, Generic[P, R]):
                 setattr(twin, slot, getattr(self, slot))
         twin.__dict__.update(self.__dict__)
         return twin
+
+
+_REMEMBERED: Final = frozenset(
+    {"__dict__", "__weakref__", "_bare", "_forms", "_injected", "_least", "_most", "_plain", "_signature", "_warned_of_timeout"}
+)
 
 
 def _positional_range(signature: inspect.Signature) -> tuple[int, int]:

@@ -7,9 +7,12 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from cascade.adapters.executors.threads import ThreadPool
+from cascade.adapters.executors.worker_resources import call_with_resources
 from cascade.runtime.coroutines import drive
 from cascade.runtime.threading_calls import call_on
+from cascade.spec.context import call_context
 from cascade.spec.exceptions import DeclarationError
+from cascade.spec.resource import WorkerRecipe
 
 if TYPE_CHECKING:
     from cascade.adapters.executors.processes import ProcessPool
@@ -57,14 +60,17 @@ class LocalExecutor:
 
     async def _in_process(self, node: Node, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         from cascade.adapters.executors.processes import ProcessPool
-        from cascade.spec.context import call_context
 
         if self._processes is None:
             self._processes = ProcessPool(self._max_processes, grace=self._grace, clock=self._clock)
         assert node.task is not None
         context = call_context()
         told = {} if context is None else context.told()
-        return await self._processes.call(node.task.function, tuple(args), kwargs, name=node.name, context=told)
+        function = node.task.function
+        arguments = tuple(args)
+        if any(type(value) is WorkerRecipe for value in (*arguments, *kwargs.values())):
+            function, arguments, kwargs = call_with_resources, (function, arguments, dict(kwargs)), {}
+        return await self._processes.call(function, arguments, kwargs, name=node.name, context=told)
 
     async def close(self) -> None:
         """Let idle threads end and stop the processes."""

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections import deque
 from heapq import heappop, heappush
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from cascade.graph.build import build
@@ -48,7 +49,7 @@ class GraphExecutionStrategy:
         run: the run.
         sources: the graphs that have something ready for worker threads, the newest last: depth first, so that
             recursion needs memory for its depth and not for its width.
-        settling: whether the run has its result and waits for its helpers to leave.
+        settling: whether the run stops and waits for its helpers to leave.
         interrupted: whether workers must look up before the next call: the run stops, or limits are in force.
     """
 
@@ -111,22 +112,25 @@ class GraphExecutionStrategy:
         raise payload
 
     async def _settle_down(self) -> None:
-        """Wait until nothing of the run is under way any more; being cancelled again does not shorten this."""
+        """Wait until nothing of the run is under way any more; being cancelled again does not shorten this.
+
+        After a success only the loop's tasks are left to leave. Threads have made their last call then, since the
+        target comes after everything that it needs.
+        """
         asked: set[asyncio.Task[None]] = set()
-        self.settling = True
+        self.settling = self.run.stopping
         while not self._abandoned:
             for task in self.tasks - asked:
                 task.cancel()
                 asked.add(task)
-            if not self.tasks and self.workers.are_gone():
-                break
             self._quiet.clear()
-            if not self.tasks and self.workers.are_gone():
+            if not self.tasks and (not self.settling or self.workers.are_gone()):
                 break
             try:
                 await self._quiet.wait()
             except asyncio.CancelledError as cancelled:
                 self.stop(cancelled)
+                self.settling = True
         self._tell_stopped()
         for scheduler in self._open:
             for mapping in scheduler.maps.values():
@@ -144,7 +148,10 @@ class GraphExecutionStrategy:
     def on_loop(self, callback: Callable[[], object]) -> None:
         """Have something called on the run's loop; from any thread."""
         try:
-            self.run.loop.call_soon_threadsafe(callback)
+            if get_ident() == self.run.loop_thread:
+                self.run.loop.call_soon(callback)
+            else:
+                self.run.loop.call_soon_threadsafe(callback)
         except RuntimeError:
             # The loop was closed under a call that had been abandoned: there is nobody left to tell.
             self._abandoned = True
