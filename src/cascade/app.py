@@ -41,6 +41,10 @@ if TYPE_CHECKING:
         run_id: str | None
 
 
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+K = TypeVar("K")
 R = TypeVar("R")
 
 
@@ -107,6 +111,24 @@ def create_engine(
 
 @overload
 def run(target: LazyResult[R], params: Mapping[str, Any] | None = None, **options: Unpack[RunOptions]) -> R: ...
+@overload
+def run(
+    target: tuple[LazyResult[A], LazyResult[B]], params: Mapping[str, Any] | None = None, **options: Unpack[RunOptions]
+) -> tuple[A, B]: ...
+@overload
+def run(
+    target: tuple[LazyResult[A], LazyResult[B], LazyResult[C]],
+    params: Mapping[str, Any] | None = None,
+    **options: Unpack[RunOptions],
+) -> tuple[A, B, C]: ...
+@overload
+def run(
+    target: list[LazyResult[R]], params: Mapping[str, Any] | None = None, **options: Unpack[RunOptions]
+) -> list[R]: ...
+@overload
+def run(
+    target: dict[K, LazyResult[R]], params: Mapping[str, Any] | None = None, **options: Unpack[RunOptions]
+) -> dict[K, R]: ...
 @overload
 def run(target: Any, params: Mapping[str, Any] | None = None, **options: Unpack[RunOptions]) -> Any: ...
 def run(
@@ -187,6 +209,24 @@ def run(
 @overload
 async def arun(target: LazyResult[R], params: Mapping[str, Any] | None = None, **options: Unpack[RunOptions]) -> R: ...
 @overload
+async def arun(
+    target: tuple[LazyResult[A], LazyResult[B]], params: Mapping[str, Any] | None = None, **options: Unpack[RunOptions]
+) -> tuple[A, B]: ...
+@overload
+async def arun(
+    target: tuple[LazyResult[A], LazyResult[B], LazyResult[C]],
+    params: Mapping[str, Any] | None = None,
+    **options: Unpack[RunOptions],
+) -> tuple[A, B, C]: ...
+@overload
+async def arun(
+    target: list[LazyResult[R]], params: Mapping[str, Any] | None = None, **options: Unpack[RunOptions]
+) -> list[R]: ...
+@overload
+async def arun(
+    target: dict[K, LazyResult[R]], params: Mapping[str, Any] | None = None, **options: Unpack[RunOptions]
+) -> dict[K, R]: ...
+@overload
 async def arun(target: Any, params: Mapping[str, Any] | None = None, **options: Unpack[RunOptions]) -> Any: ...
 async def arun(
     target: Any,
@@ -207,31 +247,43 @@ async def arun(
 
     Inside a task it shares the engine of the task's run.
     """
+    options: RunOptions = {
+        "system_resources": system_resources, "resources": resources, "on_failure": on_failure,
+        "log_level": log_level, "log_format": log_format, "bus": bus, "cache": cache, "clock": clock,
+        "max_workers": max_workers, "run_id": run_id,
+    }  # fmt: skip
+    return await _arun(target, params, options, [])
+
+
+async def _arun(
+    target: Any, params: Mapping[str, Any] | None, options: RunOptions, engines: list[Engine]
+) -> Any:
+    """Run on the engine of the run here, or on a new one, which is added to `engines`."""
     outer = current_run.get()
+    for_run = {name: options[name] for name in ("on_failure", "resources", "run_id")}
     if outer is not None:
-        if system_resources is not None or bus is not None or clock is not None or max_workers is not None:
+        given = [name for name in ("system_resources", "bus", "clock", "max_workers", "cache") if options[name]]
+        if given:
             raise NestedRunError(
-                "a run inside a task shares the engine of that task, so system_resources, bus, clock and max_workers "
-                "are given where the outermost run starts"
+                f"a run inside a task shares the engine of that task, so {', '.join(given)} can only be given where "
+                "the outermost run starts"
             )
-        return await outer.engine.run(
-            target, params, on_failure=on_failure, resources=resources, run_id=run_id
-        )
+        return await outer.engine.run(target, params, **for_run)
+    max_workers, clock = options["max_workers"], options["clock"]
     executor = _shared.executor if max_workers is None and clock is None else None
     engine = create_engine(
         None,
         executor,
-        bus,
-        system_resources=system_resources,
-        cache=cache or _shared.cache,
+        options["bus"],
+        system_resources=options["system_resources"],
+        cache=options["cache"] or _shared.cache,
         clock=clock,
         max_workers=max_workers,
     )
-    with reporting(engine, log_level, log_format):
+    engines.append(engine)
+    with reporting(engine, options["log_level"], options["log_format"]):
         try:
-            return await engine.run(
-                target, params, on_failure=on_failure, resources=resources, run_id=run_id
-            )
+            return await engine.run(target, params, **for_run)
         finally:
             if executor is None:
                 await engine.close()
@@ -239,8 +291,14 @@ async def arun(
 
 def _on_this_thread(target: Any, params: Mapping[str, Any] | None, options: RunOptions) -> Any:
     runner = asyncio.Runner()
+    engines: list[Engine] = []
     try:
-        return runner.run(arun(target, params, **options), context=copy_context())
+        return runner.run(_arun(target, params, options, engines), context=copy_context())
+    except KeyboardInterrupt:
+        # The first Ctrl-C has ended the run in order before it gets here; a second one does not wait for that.
+        for engine in engines:
+            engine.abandon()
+        raise
     finally:
         runner.close()
 

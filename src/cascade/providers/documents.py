@@ -7,7 +7,7 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar
 
@@ -52,16 +52,11 @@ class YamlTask(Task[P, R]):
     """A task that needs PyYAML: where that is missing, the call says so."""
 
     __slots__ = ()
+    checks_calls = True
 
-    def _checked(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        args, kwargs = super()._checked(args, kwargs)
-        # No number of arguments is right by itself, so that every call comes here.
-        self._least, self._most = 1, 0
+    def check_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         if importlib.util.find_spec("yaml") is None:
             raise MissingExtraError("load_yaml", "PyYAML", "yaml")
-        return args, kwargs
 
 
 def _needs_yaml(function: Callable[P, R]) -> Task[P, R]:

@@ -77,17 +77,12 @@ class LookupTask(Task[..., Any]):
     """The task `lookup`: a path that cannot be read is reported at the call."""
 
     __slots__ = ()
+    checks_calls = True
 
-    def _checked(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        args, kwargs = super()._checked(args, kwargs)
-        # No number of arguments is right by itself, so that every call comes here.
-        self._least, self._most = 1, 0
+    def check_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         path = args[1] if len(args) > 1 else kwargs["path"]
         if not is_lazy(path):
             parse_path(path)
-        return args, kwargs
 
 
 @functools.partial(LookupTask, name="lookup", executor="inline")

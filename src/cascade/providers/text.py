@@ -57,30 +57,21 @@ class FormatTask(Task[P, R]):
     """The task `format`: a field without a value is reported at the call."""
 
     __slots__ = ()
+    checks_calls = True
 
-    def _checked(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        args, kwargs = super()._checked(args, kwargs)
-        # No number of arguments is right by itself, so that every call comes here.
-        self._least, self._most = 1, 0
+    def check_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         if not is_lazy(args[0]):
             _check_fields(args[0], len(args) - 1, kwargs)
-        return args, kwargs
 
 
 class TemplateTask(Task[P, R]):
     """A task that needs Jinja2: where that is missing, the call says so."""
 
     __slots__ = ()
+    checks_calls = True
 
-    def _checked(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        args, kwargs = super()._checked(args, kwargs)
-        self._least, self._most = 1, 0
+    def check_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         _require_jinja(self.name)
-        return args, kwargs
 
 
 def _checks_fields(function: Callable[P, R]) -> Task[P, R]:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from contextvars import Context
+from contextvars import Context, ContextVar
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, Final
+
+
+is_abandoned: Final[ContextVar[Callable[[], bool]]] = ContextVar("cascade_abandoned", default=bool)
+"""Tells whether the run here has been given up, so that nobody waits for its calls any more."""
 
 
 class AffineThread:
@@ -55,6 +59,8 @@ async def outlasting_cancellation(ended: asyncio.Future[Any]) -> Any:
         try:
             await asyncio.wait([ended])
         except asyncio.CancelledError as error:
+            if is_abandoned.get()():
+                raise
             cancelled = error
     if cancelled is not None:
         if not ended.cancelled():

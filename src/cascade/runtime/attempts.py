@@ -194,7 +194,7 @@ class Attempt:
             if stoppable and self._task.is_async
             else None
         )
-        while not call.done() and not over.done():
+        while not call.done() and not over.done() and not strategy.run.abandoned:
             try:
                 await asyncio.wait([call, over], return_when=asyncio.FIRST_COMPLETED)
             except asyncio.CancelledError:

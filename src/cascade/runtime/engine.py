@@ -245,6 +245,11 @@ class Engine:
         """Call something that may block, on a thread of the pool."""
         return await call_on(self.pool, function)
 
+    def abandon(self) -> None:
+        """Wait for nothing that is under way any more, and tear nothing down: the second Ctrl-C."""
+        for strategy in list(self.under_way):
+            strategy.abandon()
+
     async def close(self) -> None:
         """Give back threads and processes. An engine that is closed runs nothing any more."""
         if self._closed:

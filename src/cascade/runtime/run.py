@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, Final
 
+from cascade.runtime.affine_thread import is_abandoned
 from cascade.runtime.events import (
     Event,
     ResourceAcquired,
@@ -24,6 +25,7 @@ from cascade.runtime.events import (
 from cascade.runtime.journal import Journal
 from cascade.runtime.preview import describe_error, preview
 from cascade.runtime.resource_container import ResourceContainer
+from cascade.runtime.scheduler import Scheduler
 from cascade.spec.context import CallContext, current_call
 
 if TYPE_CHECKING:
@@ -52,6 +54,7 @@ class Run:
         inputs: the values of parameters, by their specification.
         goes_on: whether failures do not stop it.
         stopping: whether nothing new may start.
+        abandoned: whether nobody waits any more for what is under way.
         error: what stopped it.
     """
 
@@ -81,12 +84,14 @@ class Run:
         self.resources = ResourceContainer(registry, self)
         self.goes_on = goes_on
         self.stopping = False
+        self.abandoned = False
         self.error: BaseException | None = None
         self.journal = Journal(state_backend(run_id), loop) if state_backend is not None else None
         self.caller = current_attempt.get()
         self.context = copy_context()
         self.context.run(current_call.set, self.describe_call)
         self.context.run(current_run.set, self)
+        self.context.run(is_abandoned.set, lambda: self.abandoned)
         self._nested: set[Any] = set()
         self._outbox: deque[Event] = deque()
         self._told = True
@@ -128,10 +133,10 @@ class Run:
 
     async def end(self, error: BaseException | None) -> BaseException | None:
         """Tear down the resources and write what is not written yet; what that raised, if nothing else had."""
-        if self.journal is None and self.resources.is_empty:
+        if self.abandoned or (self.journal is None and self.resources.is_empty):
             return None
         ending = self.loop.create_task(self._end(error), context=self.context.copy())
-        while not ending.done():
+        while not ending.done() and not self.abandoned:
             try:
                 await asyncio.shield(ending)
             except asyncio.CancelledError:
@@ -139,7 +144,7 @@ class Run:
                 continue
             except BaseException:
                 break
-        return ending.result()
+        return None if self.abandoned else ending.result()
 
     async def _end(self, error: BaseException | None) -> BaseException | None:
         problems = await self.resources.close(error)
@@ -211,6 +216,10 @@ class Run:
         status: Status | None = None,
     ) -> None:
         """Tell that a call has ended, one way or another."""
+        if not self.tells:
+            return
+        if isinstance(parent, Scheduler):
+            parent.told.add(place)
         if not self.tells_finish:
             return
         has_result = error is None and continues_as is None and status is None
@@ -230,6 +239,8 @@ class Run:
 
     def skipped(self, parent: Continuation, place: int, name: str, reason: str) -> None:
         """Tell that a node will not run, or came from a cache."""
+        if self.tells and isinstance(parent, Scheduler):
+            parent.told.add(place)
         if self.tells_skip:
             self.tell(
                 TaskSkipped(

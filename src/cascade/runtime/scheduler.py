@@ -64,6 +64,7 @@ class Scheduler:
         turn: how many graphs in tail position came before this one.
         caller: the place of the call in another run that waits for this run, for the graph of a nested run.
         maps: the maps that are under way.
+        told: the nodes whose end has been told, in a run that somebody listens to.
         returned: how graphs ended that nodes returned, until the nodes are settled.
         rescue: what turns a skipped target into a value after all; see `FlowManager.tail_of`.
     """
@@ -87,6 +88,7 @@ class Scheduler:
         "rescue",
         "returned",
         "skipped",
+        "told",
         "turn",
         "uses",
         "values",
@@ -121,6 +123,7 @@ class Scheduler:
         self.listed = False
         self.caller: tuple[Continuation, int] | None = None
         self.maps: dict[int, MapExecution] = {}
+        self.told: set[int] = set()
         self.returned: dict[int, Ending] = {}
         self.rescue: tuple[tuple[Any, ...], ...] = ()
 

@@ -241,6 +241,12 @@ class RunFailedGroup(CascadeError, ExceptionGroup[Exception]):
 
     results: Mapping[Any, Any]
 
+    if TYPE_CHECKING:
+
+        def __init__(
+            self, message: str, exceptions: Sequence[Exception], results: Mapping[Any, Any] | None = None
+        ) -> None: ...
+
     def __new__(
         cls, message: str, exceptions: Sequence[Exception], results: Mapping[Any, Any] | None = None
     ) -> Self:
@@ -248,7 +254,7 @@ class RunFailedGroup(CascadeError, ExceptionGroup[Exception]):
         group.results = {} if results is None else results
         return group
 
-    def derive(self, excs: Sequence[Exception], /) -> RunFailedGroup:  # type: ignore[override]
+    def derive(self, excs: Sequence[Exception], /) -> RunFailedGroup:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
         return RunFailedGroup(self.message, excs, self.results)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Final, Generic, ParamSpec, TypeVar, overload
 
 from cascade.spec.containers import PLAIN, Shape, may_hold_lazy, pack_arguments, shape_of
 from cascade.spec.exceptions import DeclarationError, LazyValueError, TaskArgumentError
@@ -98,6 +98,9 @@ class Task(Fluent, Generic[P, R]):
         "tags",
         "version",
     )
+
+    checks_calls: ClassVar[bool] = False
+    """Whether `check_call` is asked at every call."""
 
     def __init__(
         self,
@@ -332,17 +335,32 @@ class Task(Fluent, Generic[P, R]):
                     signature.bind(*args, **kwargs)
                 except TypeError as error:
                     raise self._misfit(error) from None
-                if not self._bound_args and not self._bound_kwargs:
+                if not self._bound_args and not self._bound_kwargs and not self.checks_calls:
                     self._least, self._most = _positional_range(signature)
             if len(self._forms) < _MOST_CALL_FORMS:
                 self._forms.add(form)
+        if self.checks_calls:
+            self.check_call(args, kwargs)
         return args, kwargs
+
+    def check_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Refuse arguments that fit the signature but cannot mean anything; for subclasses with `checks_calls`.
+
+        Args:
+            args: the positional arguments, lazy or not.
+            kwargs: the arguments by name.
+        """
 
     def _misfit(self, error: TypeError) -> TaskArgumentError:
         return TaskArgumentError(self.name, self._shown_signature(), str(error))
 
     def _shown_signature(self) -> str:
-        return str(self.signature) if self.signature is not None else "(...)"
+        """The parameters with their defaults; what types they are is told where they are declared."""
+        signature = self.signature
+        if signature is None:
+            return "(...)"
+        bare = [parameter.replace(annotation=parameter.empty) for parameter in signature.parameters.values()]
+        return str(signature.replace(parameters=bare, return_annotation=signature.empty))
 
     def _with_policy(self, policy: Policy) -> Self:
         twin = self._twin()

@@ -37,6 +37,7 @@ class ShellTask(Task[..., Any]):
     """The task `shell`: what can be known to be wrong with a command is reported at the call."""
 
     __slots__ = ()
+    checks_calls = True
 
     if TYPE_CHECKING:
 
@@ -70,14 +71,8 @@ class ShellTask(Task[..., Any]):
         ) -> LazyResult[ShellResult[bytes]]: ...
         def __call__(self, *args: Any, **kwargs: Any) -> LazyResult[Any]: ...
 
-    def _checked(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        args, kwargs = super()._checked(args, kwargs)
-        # No number of arguments is right by itself, so that every call comes here.
-        self._least, self._most = 1, 0
+    def check_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         _check(*args, **kwargs)
-        return args, kwargs
 
 
 def _check(

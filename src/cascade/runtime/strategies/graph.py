@@ -139,6 +139,7 @@ class GraphExecutionStrategy:
     def abandon(self) -> None:
         """Wait for nothing any more: the second Ctrl-C."""
         self._abandoned = True
+        self.run.abandoned = True
         self._quiet.set()
 
     def has_become_quiet(self) -> None:
@@ -178,13 +179,15 @@ class GraphExecutionStrategy:
         self.interrupted = self.run.stopping or self.engine.constraints.active
 
     def _tell_stopped(self) -> None:
-        """Every node that never started because the run stopped was skipped by that."""
+        """Tell the end of every node that has none: maps under way were cancelled, what never started was stopped."""
         if not self.run.stopping or not self.run.tells:
             return
         for scheduler in self._open:
+            for index, mapping in scheduler.maps.items():
+                self.run.finished(scheduler, index, mapping.lazy.name, mapping.began, status="Cancelled")
             for index, lazy in enumerate(scheduler.graph.lazies):
-                if isinstance(lazy, (Call, MappedLazyResult)):
-                    self.run.skipped(scheduler, index, lazy.name, RUN_STOPPED)
+                if isinstance(lazy, (Call, MappedLazyResult)) and index not in scheduler.told:
+                    self.tell_skip(scheduler, index, RUN_STOPPED)
 
     # A graph begins and ends.
 
