@@ -21,7 +21,7 @@ from cascade.runtime.events import (
 
 R = TypeVar("R")
 
-PATIENCE = 30.0
+PATIENCE = 8.0
 """Real seconds until something that should happen at once counts as hanging."""
 
 

@@ -193,8 +193,21 @@ def test_a_predicate_that_raises_ends_the_run_with_an_error_and_not_with_a_hang(
     with pytest.raises((RuntimeError, ValueError)) as caught:
         promptly(lambda: run(cs.task(flaky, name="flaky")().with_retry(3, retry_on=predicate)))
     assert flaky.calls == 1
-    chain = f"{caught.value} {caught.value.__context__} {caught.value.__cause__} {caught.value.__notes__}"
+    chain = f"{caught.value} {caught.value.__context__} {caught.value.__cause__}"
     assert "the predicate is broken" in chain
+
+
+# S16, S28, S15
+def test_a_predicate_that_raises_is_told_as_the_failure_of_its_call() -> None:
+    def predicate(error: BaseException) -> bool:
+        raise RuntimeError("the predicate is broken")
+
+    trace = Trace()
+    target = [cs.task(Flaky(9), name="flaky")().with_retry(3, retry_on=predicate), cs.task(Flaky(0), name="fine")()]
+    with pytest.raises(cs.RunFailedGroup) as caught:
+        promptly(lambda: run(target, bus=trace.bus, on_failure="continue"))
+    assert "flaky#0" in "\n".join(caught.value.exceptions[0].__notes__)
+    assert trace.terminal() == {"flaky#0": ["Failed"], "fine#1": ["Succeeded"]}
 
 
 # S16
@@ -250,7 +263,7 @@ def test_a_timeout_is_retried_only_where_retry_on_covers_it() -> None:
         await clock.sleep(100.0)
 
     with pytest.raises(cs.TaskTimeoutError):
-        run(slow().with_timeout(1.0).with_retry(3, retry_on=OSError.__mro__[0] and KeyError), clock=clock)
+        run(slow().with_timeout(1.0).with_retry(3, retry_on=KeyError), clock=clock)
     assert calls == [1]
 
 
@@ -330,11 +343,12 @@ def test_a_cancellation_that_the_task_raises_itself_is_not_retried() -> None:
 # S16
 def test_a_run_that_stops_does_not_begin_another_attempt() -> None:
     calls: list[int] = []
-    failing = threading.Event()
+    trying, failing = threading.Event(), threading.Event()
 
     @cs.task
     def again() -> None:
         calls.append(1)
+        trying.set()
         await_sign(failing)
         while not cs.cancelled():
             pass
@@ -342,6 +356,7 @@ def test_a_run_that_stops_does_not_begin_another_attempt() -> None:
 
     @cs.task
     def fail() -> None:
+        await_sign(trying)
         failing.set()
         raise ValueError("the run stops")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from tests.property.construction import Built, Observation, error_of, same
@@ -14,84 +15,100 @@ CALLED = ("n", "t", "p")
 """How the names begin that the rules speak of: calls and maps, not connectors, parts or the items of maps."""
 
 
-def differences(built: Built, prediction: Prediction, seen: Observation) -> list[str]:
-    """Each way in which a run broke the rules, in a line."""
+@dataclass(frozen=True)
+class Difference:
+    """One way in which a run broke the rules.
+
+    Attributes:
+        kind: what broke, without names and numbers: small workflows are sought that break the same.
+        detail: what was expected and what came.
+    """
+
+    kind: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.detail}"
+
+
+def differences(built: Built, prediction: Prediction, seen: Observation) -> list[Difference]:
+    """Each way in which a run broke the rules."""
+    if seen.hangs:
+        return [Difference("the run hangs", "it was cancelled")]
     return list(_differences(built, prediction, seen))
 
 
-def _differences(built: Built, prediction: Prediction, seen: Observation) -> Iterator[str]:
+def _differences(built: Built, prediction: Prediction, seen: Observation) -> Iterator[Difference]:
     ledger = prediction.ledger
     if seen.late:
-        yield f"functions {seen.late} were called after the run had ended (S15)"
+        yield Difference("called after the run had ended (S15)", f"functions {seen.late}")
     if seen.ended_twice:
-        yield f"more than one terminal event for {seen.ended_twice} (S28)"
+        yield Difference("more than one terminal event (S28)", f"nodes {seen.ended_twice}")
     # Where the ends are not known, those expected stand for them.
     told = ledger.ends if seen.ends is None else seen.ends
     ends = Counter({end: times for end, times in told.items() if end[0].startswith(CALLED)})
     if not ledger.failures and not ledger.vague:
         yield from _outcome(prediction, seen)
-        yield from _exactly("calls of function", seen.calls, ledger.calls, Counter())
-        yield from _exactly("ends of", ends, ledger.ends, Counter())
+        yield from _calls(seen.calls, ledger.calls, Counter())
+        yield from _ends(ends, ledger.ends, Counter())
     elif built.workflow.on_failure == "stop":
         yield from _stopped(ledger, seen, ends)
     else:
         yield from _failures(ledger, seen)
-        yield from _exactly("calls of function", seen.calls, ledger.calls, ledger.spare_calls)
-        yield from _exactly("ends of", ends, ledger.ends, ledger.spare_ends)
+        yield from _calls(seen.calls, ledger.calls, ledger.spare_calls)
+        yield from _ends(ends, ledger.ends, ledger.spare_ends)
         yield from _results(built, prediction, seen)
 
 
-def _outcome(prediction: Prediction, seen: Observation) -> Iterator[str]:
+def _outcome(prediction: Prediction, seen: Observation) -> Iterator[Difference]:
     outcome = prediction.outcome
     if isinstance(outcome, Value):
         if seen.error is not None:
-            yield f"expected the value {outcome.value!r}, got {_shown(seen.error)}"
+            kind = f"{type(seen.error).__name__} and not a value"
+            yield Difference(kind, f"expected {outcome.value!r}, got {seen.error}")
         elif not same(outcome.value, seen.value):
-            yield f"expected the value {outcome.value!r}, got {seen.value!r}"
+            yield Difference("a wrong value", f"expected {outcome.value!r}, got {seen.value!r}")
         return
     assert isinstance(outcome, Skipped)
-    if seen.error is None or type(seen.error).__name__ != "DependencyMissingError":
-        got = repr(seen.value) if seen.error is None else _shown(seen.error)
-        yield f"expected DependencyMissingError ({outcome.reason}), got {got} (S14)"
+    if type(seen.error).__name__ != "DependencyMissingError":
+        yield Difference("no DependencyMissingError (S14)", f"expected {outcome.reason}, got {_shown(seen)}")
     elif prediction.reasons and (reason := getattr(seen.error, "reason", None)) not in prediction.reasons:
-        yield f"expected DependencyMissingError for {sorted(prediction.reasons)}, got {reason} (S14)"
+        wanted = sorted(prediction.reasons)
+        yield Difference(
+            "DependencyMissingError for another reason (S14)", f"expected {wanted}, got {reason}"
+        )
 
 
-def _stopped(ledger: Ledger, seen: Observation, ends: Counter[tuple[str, str]]) -> Iterator[str]:
+def _stopped(ledger: Ledger, seen: Observation, ends: Counter[tuple[str, str]]) -> Iterator[Difference]:
     """A run that stops raises one of the failures, and does nothing that a run that goes on would not do."""
     possible = {error for slot in ledger.failures for error in slot}
-    if seen.error is None:
-        yield f"expected one of {sorted(map(str, possible))}, got the value {seen.value!r} (S15)"
-    elif not ledger.vague and error_of(seen.error) not in possible:
-        yield f"expected one of {sorted(map(str, possible))}, got {_shown(seen.error)} (S15)"
+    if seen.error is None or not (ledger.vague or error_of(seen.error) in possible):
+        yield Difference("none of the failures is raised (S15)", f"expected {possible}, got {_shown(seen)}")
     most = ledger.calls + ledger.spare_calls
     for function, times in seen.calls.items():
         if times > most[function]:
-            yield f"function {function} was called {times} times, at most {most[function]} expected"
+            yield Difference("called too often", f"function {function}: {times}, at most {most[function]}")
     most_ends = ledger.ends + ledger.spare_ends
     most_of: Counter[str] = Counter()
     for (name, _), times in most_ends.items():
         most_of[name] += times
     for (name, end), times in ends.items():
         if end in ("UpstreamFailed", "ConditionMissing"):
-            yield f"{name} ended with {end} in a run that stops (S12)"
+            yield Difference(f"{end} in a run that stops (S12)", name)
         # What would have succeeded at a later attempt may end as `Failed` where the run stops before that.
-        most = most_ends[name, end] if end == "Succeeded" else most_of[name]
-        if times > most:
-            yield f"{name} ended {times} times with {end}, at most {most} expected"
+        limit = most_ends[name, end] if end == "Succeeded" else most_of[name]
+        if times > limit:
+            yield Difference(f"ended too often with {end}", f"{name}: {times}, at most {limit}")
 
 
-def _failures(ledger: Ledger, seen: Observation) -> Iterator[str]:
+def _failures(ledger: Ledger, seen: Observation) -> Iterator[Difference]:
     """All failures, each once; of a map that failed, those of some of its items."""
-    if seen.error is None or type(seen.error).__name__ != "RunFailedGroup":
-        got = repr(seen.value) if seen.error is None else _shown(seen.error)
-        yield f"expected a RunFailedGroup of {ledger.failures}, got {got} (S15)"
+    if type(seen.error).__name__ != "RunFailedGroup":
+        yield Difference("no RunFailedGroup (S15)", f"expected {ledger.failures}, got {_shown(seen)}")
         return
     errors = [error_of(error) for error in getattr(seen.error, "exceptions", ())]
-    if ledger.vague:
-        return
-    if not _matches(ledger.failures, errors):
-        yield f"expected the failures {ledger.failures}, got {errors} (S15)"
+    if not ledger.vague and not _matches(ledger.failures, errors):
+        yield Difference("other failures (S15)", f"expected {ledger.failures}, got {errors}")
 
 
 def _matches(slots: list[tuple[Error, ...]], errors: list[Error]) -> bool:
@@ -107,28 +124,41 @@ def _matches(slots: list[tuple[Error, ...]], errors: list[Error]) -> bool:
     return False
 
 
-def _results(built: Built, prediction: Prediction, seen: Observation) -> Iterator[str]:
+def _results(built: Built, prediction: Prediction, seen: Observation) -> Iterator[Difference]:
     results: Any = getattr(seen.error, "results", None)
     if results is None:
         return
     for place, value in prediction.values.items():
         lazy = built.lazies[place]
         if lazy not in results:
-            yield f"results lack n{place} = {value!r} (S15)"
+            yield Difference("a result is not among the results (S15)", f"n{place} = {value!r}")
         elif not same(results[lazy], value):
-            yield f"results[n{place}] should be {value!r}, is {results[lazy]!r} (S15)"
+            yield Difference("a wrong result (S15)", f"n{place} is {value!r}, got {results[lazy]!r}")
     for place in prediction.idle:
         if built.lazies[place] in results:
-            yield f"results have n{place}, which has no value: {results[built.lazies[place]]!r} (S15)"
+            yield Difference("a result of what has none (S15)", f"n{place}: {results[built.lazies[place]]!r}")
 
 
-def _exactly(what: str, seen: Counter[Any], expected: Counter[Any], spare: Counter[Any]) -> Iterator[str]:
+def _calls(seen: Counter[int], expected: Counter[int], spare: Counter[int]) -> Iterator[Difference]:
     for key in {**seen, **expected}:
-        least, most = expected[key], expected[key] + spare[key]
-        if not least <= seen[key] <= most:
-            times = str(least) if least == most else f"{least} to {most}"
-            yield f"{what} {key}: {seen[key]}, expected {times}"
+        if times := _outside(seen[key], expected[key], spare[key]):
+            yield Difference("called more or less often", f"function {key}: {times}")
 
 
-def _shown(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
+def _ends(
+    seen: Counter[tuple[str, str]], expected: Counter[tuple[str, str]], spare: Counter[tuple[str, str]]
+) -> Iterator[Difference]:
+    for name, end in {**seen, **expected}:
+        key = name, end
+        if times := _outside(seen[key], expected[key], spare[key]):
+            yield Difference(f"ended more or less often with {end}", f"{name}: {times}")
+
+
+def _outside(seen: int, expected: int, spare: int) -> str | None:
+    if expected <= seen <= expected + spare:
+        return None
+    return f"{seen}, expected {expected}" + (f" to {expected + spare}" if spare else "")
+
+
+def _shown(seen: Observation) -> str:
+    return f"the value {seen.value!r}" if seen.error is None else f"{type(seen.error).__name__}: {seen.error}"

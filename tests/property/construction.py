@@ -194,6 +194,7 @@ class Observation:
     ends: Counter[tuple[str, str]] | None = None
     ended_twice: list[str] = field(default_factory=list)
     late: list[int] = field(default_factory=list)
+    hangs: bool = False
 
 
 class Variant:
@@ -206,7 +207,7 @@ class Variant:
     """
 
     def __init__(
-        self, name: str, make: Callable[[cs.MessageBus, int], Any], hangs_after: float = 60.0
+        self, name: str, make: Callable[[cs.MessageBus, int], Any], hangs_after: float = 30.0
     ) -> None:
         self.name = name
         self.make = make
@@ -236,12 +237,13 @@ class Variant:
         built.calls.clear()
         seen = Observation()
         try:
-            async with asyncio.timeout(self.hangs_after):
+            async with asyncio.timeout(self.hangs_after) as limit:
                 seen.value = await engine.run(
                     built.target, built.params, on_failure=built.workflow.on_failure
                 )
         except Exception as error:
             seen.error = error
+            seen.hangs = limit.expired()
         made = len(built.calls)
         seen.calls = Counter(built.calls[:made])
         await asyncio.sleep(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass, replace
+from time import monotonic
 from typing import Any
 
 from tests.property.description import (
@@ -28,15 +29,15 @@ from tests.property.description import (
 )
 
 
-def reduced(workflow: Workflow, fails: Callable[[Workflow], bool], most_tries: int = 4000) -> Workflow:
+def reduced(workflow: Workflow, fails: Callable[[Workflow], bool], seconds: float = 60.0) -> Workflow:
     """The smallest workflow that is found which still fails.
 
     Args:
         workflow: one that fails.
         fails: tells whether another one does; may raise for one that makes no sense, which then does not.
-        most_tries: how many others to try.
+        seconds: how long to try.
     """
-    tries = 0
+    ends = monotonic() + seconds
 
     def still_fails(candidate: Workflow) -> bool:
         try:
@@ -48,8 +49,7 @@ def reduced(workflow: Workflow, fails: Callable[[Workflow], bool], most_tries: i
     while progress:
         progress = False
         for candidate in _simpler(workflow):
-            tries += 1
-            if tries > most_tries:
+            if monotonic() > ends:
                 return workflow
             if still_fails(candidate):
                 workflow = candidate

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.strategies import lists
 
 from tests.conftest import RANDOM_WORKFLOWS
@@ -27,6 +27,8 @@ def many(share: float) -> settings:
     """A share of all the workflows: several tests, so that they can run on several cores."""
     return settings(
         max_examples=max(1, round(RANDOM_WORKFLOWS * share)),
+        # A failing workflow is made small by what knows workflows.
+        phases=[Phase.explicit, Phase.reuse, Phase.generate],
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
     )
 

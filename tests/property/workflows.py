@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 from hypothesis import strategies as st
 
 import cascade as cs
-from tests.property.comparison import differences
+from tests.property.comparison import Difference, differences
 from tests.property.construction import Built, Variant
 from tests.property.description import Workflow
 from tests.property.generation import random_workflow
 from tests.property.prediction import Prediction
+from tests.property.reduction import reduced
 from tests.property.reference import TooMuch, predict
 
 
@@ -41,23 +43,60 @@ class Examiner:
     def __init__(self, runner: asyncio.Runner, engines: list[Variant]) -> None:
         self.runner = runner
         self.engines = engines
+        self.refused: dict[str, AssertionError] = {}
 
-    def problems(self, workflow: Workflow, prediction: Prediction | None = None) -> list[str]:
-        """Each rule that a run of the workflow breaks, in a line; none if it is too much to work out."""
+    def problems(self, workflow: Workflow) -> list[Difference]:
+        """Each rule that a run of the workflow breaks; none if it is too much to work out."""
         try:
-            prediction = prediction or predict(workflow)
+            prediction = predict(workflow)
         except TooMuch:
             return []
         return self.runner.run(self._problems(workflow, prediction))
 
-    async def _problems(self, workflow: Workflow, prediction: Prediction) -> list[str]:
-        found: list[str] = []
+    async def _problems(self, workflow: Workflow, prediction: Prediction) -> list[Difference]:
+        found: list[Difference] = []
         built = Built(workflow)
         # The same lazy values are run on each engine: they hold no state of a run (S3).
         for variant in self.engines:
             seen = await variant.observe(built)
-            found += [f"{variant.name}: {line}" for line in differences(built, prediction, seen)]
+            found += [
+                replace(difference, detail=f"{difference.detail} [{variant.name}]")
+                for difference in differences(built, prediction, seen)
+            ]
         return found
+
+    def check(self, workflow: Workflow) -> None:
+        """Assert that all runs of a workflow keep the rules.
+
+        Raises:
+            AssertionError: they do not; the message shows the workflow, and a small one that breaks the same rule,
+                both also as data that can be kept as a test.
+        """
+        if repr(workflow) in self.refused:
+            # Hypothesis asks again for what it has seen to fail, which a race might answer otherwise.
+            raise self.refused[repr(workflow)]
+        problems = self.problems(workflow)
+        if problems:
+            error = AssertionError(self._explanation(workflow, problems))
+            self.refused[repr(workflow)] = error
+            raise error
+
+    def _explanation(self, workflow: Workflow, problems: list[Difference]) -> str:
+        kinds = {problem.kind for problem in problems}
+        usual = [variant.hangs_after for variant in self.engines]
+        for variant in self.engines:
+            variant.hangs_after = 2.0
+        small = reduced(
+            workflow,
+            lambda other: bool(kinds & {problem.kind for problem in self.problems(other)}),
+            seconds=60.0,
+        )
+        parts = [_told(workflow, problems)]
+        if small != workflow:
+            parts.append(_told(small, self.problems(small)))
+        for variant, seconds in zip(self.engines, usual, strict=True):
+            variant.hangs_after = seconds
+        return "\n\nwhich can be made as small as this:\n".join(parts)
 
     def check_together(self, several: list[Workflow]) -> None:
         """Assert that workflows which run at once keep the rules as if each were alone."""
@@ -68,17 +107,13 @@ class Examiner:
         for variant in self.engines:
             all_seen = self.runner.run(variant.observe_together([built for built, _ in with_predictions]))
             for (built, prediction), seen in zip(with_predictions, all_seen, strict=True):
-                _refuse(differences(built, prediction, seen), built.workflow)
-
-    def check(self, workflow: Workflow) -> None:
-        """Assert that all runs of a workflow keep the rules; the message is enough to repeat it."""
-        _refuse(self.problems(workflow), workflow)
+                problems = differences(built, prediction, seen)
+                assert not problems, f"{variant.name}, of several: {_told(built.workflow, problems)}"
 
 
-def _refuse(problems: list[str], workflow: Workflow) -> None:
-    if problems:
-        lines = "\n  ".join(problems)
-        raise AssertionError(f"{lines}\n\n{workflow}\n\nas data:\n{workflow!r}")
+def _told(workflow: Workflow, problems: list[Difference]) -> str:
+    lines = "\n  ".join(map(str, problems))
+    return f"{lines}\n\n{workflow}\n\nas data:\n{workflow!r}"
 
 
 @contextmanager

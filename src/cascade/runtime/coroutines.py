@@ -85,8 +85,7 @@ class CoroutineLane:
                 parent, place = self._units.popleft()
                 due: Due = []
                 await self._call(parent, place, due)
-                if due:
-                    strategy.advance_on_loop(due)
+                strategy.advance_on_loop(due)
         finally:
             self._active = False
 

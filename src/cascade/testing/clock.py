@@ -163,16 +163,18 @@ class MockClock:
         """Runs on a loop: note whether it is quiet, and move the clock if all are."""
         due: list[Alarm] = []
         with self._lock:
-            lookout.posted = False
             if self._calls or self._next_deadline() is None:
+                lookout.posted = False
                 return
             if not lookout.sees_quiet():
+                lookout.posted = False
                 self._quiet_since = self._real.monotonic()
                 lookout.post(self._look)
                 return
             running = [other for other in self._lookouts.values() if other.loop.is_running()]
             # Loops can wake each other, so one that was seen quiet need not be any more. All are held inside this
-            # very callback at one time: whatever one has sent to another by then shows in the other's queue.
+            # very callback at one time: whatever one has sent to another by then shows in the other's queue. They
+            # stay `posted` meanwhile, since another look that waits in a queue would itself show there.
             lookout.held = True
             if not all(other.held for other in running):
                 self._all_held.wait_for(lambda: not lookout.held, _PATIENCE)
@@ -187,6 +189,7 @@ class MockClock:
                 lookout.post_later(self._look, max(_PATIENCE, missing))
                 return
             due = self._move_to_next(math.inf)
+            lookout.posted = False
             self._calls += 1
         _ring(due)
         self.idle()

@@ -98,10 +98,11 @@ class GraphExecutionStrategy:
             raise self.run.error
         if self.failures:
             assert self._root is not None
+            values = self._root.values
             found = {
-                lazy: value
-                for lazy, value in zip(self._root.graph.lazies, self._root.values, strict=True)
-                if value is not MISSING
+                lazy: values[index]
+                for lazy, index in self._root.graph.index_of.items()
+                if values[index] is not MISSING
             }
             some = "a task" if len(self.failures) == 1 else f"{len(self.failures)} tasks"
             raise RunFailedGroup(f"{some} failed", self.failures, found)
@@ -278,14 +279,18 @@ class GraphExecutionStrategy:
         if self.run.tells and isinstance(lazy, (Call, MappedLazyResult)):
             self.tell_skip(scheduler, index, reason)
         with self.lock:
-            pruned = len(scheduler.skipped)
+            known = len(scheduler.skipped)
             scheduler.skip(index, reason, due)
-            if isinstance(lazy, Router):
-                assert scheduler.flow is not None
-                scheduler.flow.release_routes_locked(index)
-            self.tell_pruned(scheduler, pruned)
+            self._release_routes_locked(scheduler, index, known)
             if index == scheduler.plan.target:
                 self._close(scheduler, due)
+
+    def _release_routes_locked(self, scheduler: Scheduler, index: int, known: int) -> None:
+        """A router that will never decide wants none of its routes."""
+        if isinstance(scheduler.graph.lazies[index], Router):
+            assert scheduler.flow is not None
+            scheduler.flow.release_routes_locked(index)
+            self.tell_pruned(scheduler, known)
 
     def tell_skip(self, scheduler: Scheduler, index: int, reason: str) -> None:
         """Tell and note a skip."""
@@ -325,7 +330,9 @@ class GraphExecutionStrategy:
     def _fail_place(self, parent: Continuation, place: int, error: BaseException, due: Due) -> None:
         if isinstance(parent, Scheduler):
             with self.lock:
+                known = len(parent.skipped)
                 parent.fail(place, error, due)
+                self._release_routes_locked(parent, place, known)
                 if place == parent.plan.target:
                     self._close(parent, due)
         else:
