@@ -8,7 +8,7 @@ from html import escape
 _ROW = 26
 _BAR = 16
 _CHARACTER = 7.2
-_CELL = 30
+_CELL = 40
 
 
 def bars(rows: Sequence[tuple[str, float, str]], *, width: int = 520, largest: float | None = None) -> str:
@@ -20,7 +20,7 @@ def bars(rows: Sequence[tuple[str, float, str]], *, width: int = 520, largest: f
         largest: the value of a full bar; the largest one by default.
     """
     left = 12 + _CHARACTER * min(24, max((len(name) for name, _, _ in rows), default=0))
-    right = 12 + _CHARACTER * max((len(note) for _, _, note in rows), default=0)
+    right = 16 + 1.1 * _CHARACTER * max((len(note) for _, _, note in rows), default=0)
     full = largest or max((value for _, value, _ in rows), default=0) or 1
     drawn: list[str] = []
     for place, (name, value, note) in enumerate(rows):

@@ -94,10 +94,11 @@ def with_pictures(page: Page) -> Page:
                 (name, number, f"{number:,}")
                 for name, number in zip(length_names(), summary.lengths, strict=True)
             ],
-            width=760,
+            width=1060,
+            height=240,
         ),
         "imports": charts.matrix(
-            summary.importers, [name for name, _ in summary.imported], summary.edges
+            summary.importers, [name for name, _, _ in summary.imported], summary.edges
         ),
     }
     return replace(page, pictures=pictures)

@@ -75,7 +75,7 @@ class Summary:
         longest: path, line, name and length of the longest functions.
         edges: for an importing package and an imported one: how many files of the one import the other.
         importers: the packages that import the most others, as far as shown.
-        imported: the packages that are imported by the most, with the number of files that do.
+        imported: the packages that the most others import: name, number of these, number of their files.
         unparsed: path and problem of the files that do not parse.
         unread: likewise of those that could not be read.
         changes: against the census before, if there was one of this tree.
@@ -88,7 +88,7 @@ class Summary:
     longest: list[tuple[str, int, str, int]]
     edges: dict[tuple[str, str], int]
     importers: list[str]
-    imported: list[tuple[str, int]]
+    imported: list[tuple[str, int, int]]
     unparsed: list[tuple[str, str]]
     unread: list[tuple[str, str]]
     changes: Changes | None
@@ -186,11 +186,8 @@ class Store:
                 f"WHERE {chosen} ORDER BY function.lines DESC, path, line LIMIT {_FUNCTIONS_SHOWN}"
             ).fetchall(),
             edges=edges,
-            importers=_largest(edges, 0, _IMPORTERS_SHOWN),
-            imported=[
-                (name, sum(files for (_, imported), files in edges.items() if imported == name))
-                for name in _largest(edges, 1, _IMPORTED_SHOWN)
-            ],
+            importers=[name for name, _, _ in _largest(edges, 0)[:_IMPORTERS_SHOWN]],
+            imported=_largest(edges, 1)[:_IMPORTED_SHOWN],
             unparsed=self._problems("kind <> 'unread'"),
             unread=self._problems("kind = 'unread'"),
             changes=self._changes(),
@@ -247,13 +244,14 @@ _SUMS = (
 )
 
 
-def _largest(edges: dict[tuple[str, str], int], end: int, most: int) -> list[str]:
-    """The packages at one end of the most edges; those with more files behind them first."""
+def _largest(edges: dict[tuple[str, str], int], end: int) -> list[tuple[str, int, int]]:
+    """The packages at one end, with the number of their edges and the sum of the files behind these."""
     weights: dict[str, tuple[int, int]] = {}
     for edge, files in edges.items():
         number, total = weights.get(edge[end], (0, 0))
         weights[edge[end]] = (number + 1, total + files)
-    return sorted(weights, key=lambda name: (*(-part for part in weights[name]), name))[:most]
+    found = [(name, number, total) for name, (number, total) in weights.items()]
+    return sorted(found, key=lambda row: (-row[1], -row[2], row[0]))
 
 
 @cs.resource(thread_affine=True)

@@ -159,7 +159,7 @@ def run(
         log_level: how much is told on stderr: `"DEBUG"`, `"INFO"`, `"WARNING"`, `"ERROR"`, or `"CRITICAL"` for nothing.
         log_format: `"human"`, or `"json"` for one object a line.
         bus: where the run tells what happens.
-        cache: keeps the values of cached tasks that name no backend of their own; the memory of this process by default.
+        cache: keeps the values of cached tasks that name no backend of their own; this process's memory by default.
         clock: what time is taken from.
         max_workers: the most worker threads at a time, 64 by default.
         run_id: the run's id; one is made where it is not given.
@@ -255,12 +255,9 @@ async def arun(
     return await _arun(target, params, options, [])
 
 
-async def _arun(
-    target: Any, params: Mapping[str, Any] | None, options: RunOptions, engines: list[Engine]
-) -> Any:
+async def _arun(target: Any, params: Mapping[str, Any] | None, options: RunOptions, engines: list[Engine]) -> Any:
     """Run on the engine of the run here, or on a new one, which is added to `engines`."""
     outer = current_run.get()
-    for_run = {name: options[name] for name in ("on_failure", "resources", "run_id")}
     if outer is not None:
         given = [name for name in ("system_resources", "bus", "clock", "max_workers", "cache") if options[name]]
         if given:
@@ -268,7 +265,7 @@ async def _arun(
                 f"a run inside a task shares the engine of that task, so {', '.join(given)} can only be given where "
                 "the outermost run starts"
             )
-        return await outer.engine.run(target, params, **for_run)
+        return await _run_on(outer.engine, target, params, options)
     max_workers, clock = options["max_workers"], options["clock"]
     executor = _shared.executor if max_workers is None and clock is None else None
     engine = create_engine(
@@ -283,10 +280,20 @@ async def _arun(
     engines.append(engine)
     with reporting(engine, options["log_level"], options["log_format"]):
         try:
-            return await engine.run(target, params, **for_run)
+            return await _run_on(engine, target, params, options)
         finally:
             if executor is None:
                 await engine.close()
+
+
+async def _run_on(engine: Engine, target: Any, params: Mapping[str, Any] | None, options: RunOptions) -> Any:
+    return await engine.run(
+        target,
+        params,
+        on_failure=options["on_failure"],
+        resources=options["resources"],
+        run_id=options["run_id"],
+    )
 
 
 def _on_this_thread(target: Any, params: Mapping[str, Any] | None, options: RunOptions) -> Any:
@@ -332,5 +339,3 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
-
-

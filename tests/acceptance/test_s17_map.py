@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import cascade as cs
-from cascade.runtime.events import TaskExecutionStarted
+from cascade.runtime.events import TaskExecutionFinished, TaskExecutionStarted
 from cascade.testing.clock import MockClock
 from tests.acceptance.observed import Trace, await_sign, promptly, run
 
@@ -33,6 +33,15 @@ def add(x: int, y: int) -> int:
 @cs.task
 def give(value: Any) -> Any:
     return value
+
+
+cached_calls: list[int] = []
+
+
+@cs.task
+def record_call(x: int) -> int:
+    cached_calls.append(x)
+    return 2 * x
 
 
 KINDS = pytest.mark.parametrize("kind", ["thread", "async", "inline", "policy"])
@@ -312,18 +321,12 @@ def test_builtins_are_mapped() -> None:
 
 # S17, S25
 def test_a_cache_holds_per_item() -> None:
-    calls: list[int] = []
-    cache = cs.InputsCache(cs.InMemoryCacheBackend())
-
-    @cs.task(cache=cache)
-    def record(x: int) -> int:
-        calls.append(x)
-        return 2 * x
-
-    assert promptly(lambda: run(record.map(x=[1, 2, 1, 3]))) == [2, 4, 2, 6]
-    assert sorted(calls) == [1, 2, 3]
-    assert promptly(lambda: run(record.map(x=[3, 4]))) == [6, 8]
-    assert sorted(calls) == [1, 2, 3, 4]
+    cached_calls.clear()
+    cached = record_call.with_cache(cs.InputsCache(cs.InMemoryCacheBackend()))
+    assert promptly(lambda: run(cached.map(x=[1, 2, 1, 3]))) == [2, 4, 2, 6]
+    assert sorted(cached_calls) == [1, 2, 3]
+    assert promptly(lambda: run(cached.map(x=[3, 4]))) == [6, 8]
+    assert sorted(cached_calls) == [1, 2, 3, 4]
 
 
 # S17, S20
@@ -560,7 +563,7 @@ def test_a_generator_is_closed_when_the_run_is_stopped_by_something_else() -> No
         raise ValueError("elsewhere")
 
     with pytest.raises(ValueError, match="elsewhere"):
-        promptly(lambda: run([double.map(x=endless()), fail()]))
+        promptly(lambda: run([fail(), double.map(x=endless())]))
     assert closed == [True]
 
 
@@ -678,8 +681,6 @@ def test_a_generator_that_waits_for_the_item_before_gets_it(kind: str) -> None:
     """An item ends, is told and lets its followers start while the generator is still being pulled."""
     ended = threading.Event()
     bus = cs.MessageBus()
-    from cascade.runtime.events import TaskExecutionFinished
-
     bus.subscribe(TaskExecutionFinished, lambda event: ended.set() if event.task_id.endswith("[0]") else None)
 
     def waits() -> Iterator[int]:
@@ -750,8 +751,6 @@ def test_an_item_that_fails_while_another_is_blocked_stops_the_run_when_that_one
     release = threading.Event()
     ended: list[int] = []
     bus = cs.MessageBus()
-    from cascade.runtime.events import TaskExecutionFinished
-
     bus.subscribe(TaskExecutionFinished, lambda event: release.set() if event.status == "Failed" else None)
 
     @cs.task

@@ -74,9 +74,7 @@ def _outcome(prediction: Prediction, seen: Observation) -> Iterator[Difference]:
         yield Difference("no DependencyMissingError (S14)", f"expected {outcome.reason}, got {_shown(seen)}")
     elif prediction.reasons and (reason := getattr(seen.error, "reason", None)) not in prediction.reasons:
         wanted = sorted(prediction.reasons)
-        yield Difference(
-            "DependencyMissingError for another reason (S14)", f"expected {wanted}, got {reason}"
-        )
+        yield Difference("DependencyMissingError with another reason", f"expected {wanted}, got {reason}")
 
 
 def _stopped(ledger: Ledger, seen: Observation, ends: Counter[tuple[str, str]]) -> Iterator[Difference]:

@@ -104,9 +104,7 @@ class Built:
             return expression.build([self._value(item, nodes, givens) for item in expression.items])
         return (self.lazies if isinstance(expression, Outer) else nodes)[expression.node]
 
-    def _node(
-        self, owner: int | None, place: int, node: Node, nodes: list[Any], givens: tuple[Any, ...]
-    ) -> Any:
+    def _node(self, owner: int | None, place: int, node: Node, nodes: list[Any], givens: tuple[Any, ...]) -> Any:
         def value(expression: Expr) -> Any:
             return self._value(expression, nodes, givens)
 
@@ -138,9 +136,7 @@ class Built:
         if isinstance(node, Sequence):
             return cs.sequence([value(member) for member in node.members])
         if isinstance(node, Pipeline):
-            steps = [
-                self._step(f"{name}.{k}", step, values(step.args), value) for k, step in enumerate(node.steps)
-            ]
+            steps = [self._step(f"{name}.{k}", step, values(step.args), value) for k, step in enumerate(node.steps)]
             return cs.pipeline(value(node.value), steps)
         if isinstance(node, Item):
             return _with(value(node.base)[node.key], node.policy, value)
@@ -206,9 +202,7 @@ class Variant:
         hangs_after: seconds that no workflow can take unless it hangs.
     """
 
-    def __init__(
-        self, name: str, make: Callable[[cs.MessageBus, int], Any], hangs_after: float = 30.0
-    ) -> None:
+    def __init__(self, name: str, make: Callable[[cs.MessageBus, int], Any], hangs_after: float = 30.0) -> None:
         self.name = name
         self.make = make
         self.hangs_after = hangs_after
@@ -238,9 +232,7 @@ class Variant:
         seen = Observation()
         try:
             async with asyncio.timeout(self.hangs_after) as limit:
-                seen.value = await engine.run(
-                    built.target, built.params, on_failure=built.workflow.on_failure
-                )
+                seen.value = await engine.run(built.target, built.params, on_failure=built.workflow.on_failure)
         except Exception as error:
             seen.error = error
             seen.hangs = limit.expired()

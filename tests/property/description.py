@@ -234,18 +234,13 @@ class Workflow:
 def _function_lines(key: int, function: Function) -> list[str]:
     fails = ""
     if function.fails is not None:
-        attempts = (
-            "" if function.fails.attempts is None else f" at its first {function.fails.attempts} attempts"
-        )
+        attempts = "" if function.fails.attempts is None else f" at its first {function.fails.attempts} attempts"
         fails = f", fails{attempts} for one in {function.fails.one_in}"
     head = f"f{key}: {'pure ' if function.pure else ''}{function.mode}, gives {function.gives}{fails}"
     if function.template is None:
         return [head]
     prefix = f"t{key}."
-    nodes = [
-        f"    {prefix}{place} = {_node_text(node, prefix)}"
-        for place, node in enumerate(function.template.nodes)
-    ]
+    nodes = [f"    {prefix}{place} = {_node_text(node, prefix)}" for place, node in enumerate(function.template.nodes)]
     return [f"{head}; while a > 0:", *nodes, f"    return {_text(function.template.result, prefix)}"]
 
 

@@ -221,9 +221,7 @@ class _GraphMaker:
         if depth and self.chance(25):
             kind = self.one_of(containers)
             if kind == "set":
-                return Container(
-                    "set", tuple(self.link(_is_number, "number") for _ in range(self.numbers(1, 2)))
-                )
+                return Container("set", tuple(self.link(_is_number, "number") for _ in range(self.numbers(1, 2))))
             size = 2 if kind in ("box", "point") else self.numbers(0, 3)
             return Container(kind, tuple(self.expression(depth - 1, containers) for _ in range(size)))
         return self.literal() if self.chance(25) else self.link()
@@ -257,18 +255,14 @@ class _GraphMaker:
     def _call(self, key: int, percent: int) -> int:
         args = tuple((name, self.expression()) for name in PARAMETERS if self.chance(55))
         policy = self.policy(key, percent)
-        return self.put(
-            Call(key, args, policy, self.numbers(0, _places(args))), _kind(self.maker.functions[key])
-        )
+        return self.put(Call(key, args, policy, self.numbers(0, _places(args))), _kind(self.maker.functions[key]))
 
     def pure_call(self) -> int:
         """A call that may equal one before it, or nearly equal it."""
         if self.pure and self.chance(70):
             twin = self.one_of(self.pure)
             if self.chance(30):
-                args = tuple(
-                    (name, self.literal() if isinstance(value, Lit) else value) for name, value in twin.args
-                )
+                args = tuple((name, self.literal() if isinstance(value, Lit) else value) for name, value in twin.args)
                 twin = replace(twin, args=args)
         else:
             there = [key for key, function in enumerate(self.maker.functions) if function.pure]
@@ -300,9 +294,9 @@ class _GraphMaker:
         template = self.maker.functions[key].template
         assert template is not None
         branching = sum(self._continues(node) for node in template.nodes)
-        captures = any(
-            isinstance(link, Outer) for node in template.nodes for link in node_links(node)
-        ) or any(isinstance(link, Outer) for link in links(template.result))
+        captures = any(isinstance(link, Outer) for node in template.nodes for link in node_links(node)) or any(
+            isinstance(link, Outer) for link in links(template.result)
+        )
         return self.numbers(1, 2 if branching > 1 or captures else 12)
 
     def _continues(self, node: Node) -> int:
@@ -317,9 +311,7 @@ class _GraphMaker:
         policy = self.policy(key, 5) if self.chance(30) else Policy()
         if self.chance(15):
             column = Container("list", tuple(self.expression(0) for _ in range(self.numbers(0, 2))))
-            return self.put(
-                Map(key, (("b", column),), (("a", Given(0)),), policy), f"list{len(column.items)}"
-            )
+            return self.put(Map(key, (("b", column),), (("a", Given(0)),), policy), f"list{len(column.items)}")
         if self.chance(15):
             twin = len(self.maker.functions)
             again = Template((Call(key, (("a", Given(0)), ("b", Given(1)))),), Ref(0))
@@ -347,9 +339,7 @@ class _GraphMaker:
         if self.chance(60):
             return router
         key = self.maker.function()
-        return self.put(
-            Call(key, (("b", Ref(router)),), self.policy(key, 5)), _kind(self.maker.functions[key])
-        )
+        return self.put(Call(key, (("b", Ref(router)),), self.policy(key, 5)), _kind(self.maker.functions[key]))
 
     def _skippable(self) -> Call:
         """A call with a condition of its own: a route that may turn out skipped."""

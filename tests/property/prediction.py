@@ -19,10 +19,17 @@ class Value:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A node was skipped; `routed` tells a router whose chosen route was, which has a reason of its own."""
+    """A node was skipped.
+
+    Attributes:
+        reason: why.
+        routed: it is a router whose chosen route was skipped, for which its consumers have a reason of their own.
+        members: the reasons of a container's members, which may be told instead of its own.
+    """
 
     reason: str
     routed: bool = False
+    members: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

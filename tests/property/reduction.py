@@ -179,9 +179,7 @@ def _simpler_functions(function: Function) -> Iterator[Function]:
         used |= {link.node for link in links(template.result) if isinstance(link, Ref)}
         if place not in used:
             moved = _moved(template, {old: old - (old > place) for old in range(len(template.nodes))})
-            yield replace(
-                function, template=replace(moved, nodes=moved.nodes[:place] + moved.nodes[place + 1 :])
-            )
+            yield replace(function, template=replace(moved, nodes=moved.nodes[:place] + moved.nodes[place + 1 :]))
 
 
 def _redirected(workflow: Workflow, place: int, instead: int) -> Workflow:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from tests.property.description import (
@@ -64,7 +65,7 @@ def predict(workflow: Workflow) -> Prediction:
         found = [(link, graph.outcome(graph.address(None, link))) for link in links(workflow.target)]
         skipped = [(link, end) for link, end in found if isinstance(end, Skipped)]
         if all(isinstance(graph.node(graph.address(None, link)), (Call, Map)) for link, _ in skipped):
-            reasons = frozenset(end.reason for _, end in skipped)
+            reasons = frozenset().union(*({end.reason} | end.members for _, end in skipped))
     values: dict[int, Any] = {}
     idle: set[int] = set()
     for place, node in enumerate(workflow.nodes):
@@ -85,9 +86,7 @@ class Interpreter:
         self.work = 0
         self.depth = 0
 
-    def perform(
-        self, ledger: Ledger, key: int, arguments: tuple[Any, ...], attempts: int | None
-    ) -> Outcome | Error:
+    def perform(self, ledger: Ledger, key: int, arguments: tuple[Any, ...], attempts: int | None) -> Outcome | Error:
         """Call a function, repeat it where it fails, and go on with what it returns (S16, S18)."""
         function = self.workflow.functions[key]
         most = 1 if attempts is None else attempts
@@ -200,11 +199,7 @@ class GraphRun:
             if address not in same:
                 node = self.node(address)
                 same[address] = address
-                if (
-                    isinstance(node, Call)
-                    and self.workflow.functions[node.function].pure
-                    and node.policy == Policy()
-                ):
+                if isinstance(node, Call) and self.workflow.functions[node.function].pure and node.policy == Policy():
                     inputs = tuple((name, likeness(address[0], value)) for name, value in node.args)
                     same[address] = first.setdefault((node.function, inputs), address)
             return same[address]
@@ -247,11 +242,7 @@ class GraphRun:
         return self._derived(address, node)
 
     def _needs(self, owner: int | None, expressions: Iterable[Expr]) -> list[Outcome]:
-        return [
-            self.outcome(self.address(owner, link))
-            for expression in expressions
-            for link in links(expression)
-        ]
+        return [self.outcome(self.address(owner, link)) for expression in expressions for link in links(expression)]
 
     def _why_not(self, address: Address, policy: Policy, data: list[Outcome]) -> str | None:
         """Why a node that is wanted must not run, or `None`; what it names is computed all the same."""
@@ -299,7 +290,7 @@ class GraphRun:
         if isinstance(result, tuple):
             return self._failure(name, result)
         self.ledger.ends[name, "Succeeded"] += 1
-        return Skipped(result.reason) if isinstance(result, Skipped) else result
+        return replace(result, routed=False) if isinstance(result, Skipped) else result
 
     def _failure(self, name: str | None, *alternatives: Error) -> Outcome:
         if name is not None:
@@ -386,7 +377,7 @@ class GraphRun:
                 if result.reason not in ("ConditionFalse", "UpstreamSkipped_Condition"):
                     current = Skipped("UpstreamSkipped_Data")
                 elif isinstance(current, Skipped):
-                    current = Skipped(current.reason)
+                    current = replace(current, routed=False)
                 elif isinstance(current, Failed):
                     current = Failed(skipped=True)
             else:
@@ -420,7 +411,10 @@ class GraphRun:
         if any(isinstance(member, Failed) for member in members):
             return Failed(skipped=True)
         reason = _skip_of(members)
-        return Value(self.filled(owner, expression)) if reason is None else Skipped(reason)
+        if reason is not None:
+            skipped = [member for member in members if isinstance(member, Skipped)]
+            return Skipped(reason, members=frozenset().union(*({end.reason} | end.members for end in skipped)))
+        return Value(self.filled(owner, expression))
 
     def filled(self, owner: int | None, expression: Expr) -> Any:
         """The value of an expression all of whose nodes have values."""

@@ -77,9 +77,7 @@ def skipped_if(condition: int) -> Call:
 
 
 def test_a_value_is_computed_once_however_many_want_it() -> None:  # S2
-    seen = run(
-        Call(NUMBER), echo(Container("list", (Ref(0), Ref(0)))), Call(ECHO, (("a", Ref(1)), ("b", Ref(0))))
-    )
+    seen = run(Call(NUMBER), echo(Container("list", (Ref(0), Ref(0)))), Call(ECHO, (("a", Ref(1)), ("b", Ref(0)))))
     assert seen.outcome == Value([number(NUMBER)] * 2)
     assert seen.ledger.calls == {NUMBER: 1, ECHO: 2}
 
@@ -107,9 +105,7 @@ def test_pure_calls_of_merged_calls_merge_and_those_of_equal_impure_calls_do_not
     ("kind", "expected"),
     [("list", [0, 1]), ("tuple", (0, 1)), ("dict", {"k0": 0, "k1": 1}), ("set", {0, 1}), ("box", Box(0, 1))],
 )
-def test_containers_arrive_with_results_in_a_container_of_the_same_type(
-    kind: str, expected: Any
-) -> None:  # S4
+def test_containers_arrive_with_results_in_a_container_of_the_same_type(kind: str, expected: Any) -> None:  # S4
     seen = run(echo(Lit(0)), echo(Lit(1)), echo(Container(kind, (Ref(0), Ref(1)))))
     assert seen.outcome == Value(expected)
 
@@ -312,9 +308,7 @@ def test_all_failures_are_collected_and_their_dependents_skipped() -> None:  # S
     assert seen.idle == {0, 1, 2, 3}
 
 
-@pytest.mark.parametrize(
-    ("fails", "attempts", "calls"), [(1, 2, 2), (2, 2, 2), (1, 3, 2), (2, 3, 3), (1, None, 1)]
-)
+@pytest.mark.parametrize(("fails", "attempts", "calls"), [(1, 2, 2), (2, 2, 2), (1, 3, 2), (2, 3, 3), (1, None, 1)])
 def test_retries_count_all_calls(fails: int, attempts: int | None, calls: int) -> None:  # S16
     seen = run(Call(0, policy=Policy(attempts=attempts)), functions=(Function(fails=Fails(fails)),))
     assert seen.ledger.calls == {0: calls}
@@ -371,9 +365,7 @@ def test_what_a_task_returns_is_computed_in_its_place() -> None:  # S18
 def test_containers_that_tasks_return_are_computed_too() -> None:  # S18
     functions = looping(Container("list", (Ref(0), Lit("x"))), AGAIN)
     first = number(6, 2)
-    assert run(turns(2), functions=functions).outcome == Value(
-        [[number(6, 0, number(6, 1, first)), "x"], "x"]
-    )
+    assert run(turns(2), functions=functions).outcome == Value([[number(6, 0, number(6, 1, first)), "x"], "x"])
 
 
 def test_retries_cover_the_call_and_not_what_it_returned() -> None:  # S18
@@ -409,9 +401,7 @@ def test_a_condition_that_failed_and_the_failure_are_both_told() -> None:  # S9,
 
 
 def test_more_than_there_is_fails_its_node() -> None:  # S23
-    seen = predict(
-        Workflow((*FUNCTIONS,), (echo(Lit(3)), Call(NUMBER, policy=Policy(amount=Ref(0)))), Ref(1))
-    )
+    seen = predict(Workflow((*FUNCTIONS,), (echo(Lit(3)), Call(NUMBER, policy=Policy(amount=Ref(0)))), Ref(1)))
     assert seen.ledger.failures == [(("CapacityError",),)]
     assert seen.ledger.calls == {ECHO: 1}
 
@@ -422,9 +412,7 @@ def test_what_would_take_too_long_is_refused() -> None:
 
 
 def test_portraits_tell_types_apart() -> None:
-    portraits = {
-        portrait(value) for value in (1, True, 1.0, [1], (1,), {1}, frozenset({1}), "1", None, Box(1, 1))
-    }
+    portraits = {portrait(value) for value in (1, True, 1.0, [1], (1,), {1}, frozenset({1}), "1", None, Box(1, 1))}
     assert len(portraits) == 10
 
 
@@ -432,9 +420,7 @@ def test_the_reference_shares_no_code_with_cascade() -> None:
     for name in ("reference", "prediction", "description", "values", "generation", "reduction"):
         source = ast.parse((Path(__file__).parent / f"{name}.py").read_text(encoding="utf-8"))
         imported = [node.module or "" for node in ast.walk(source) if isinstance(node, ast.ImportFrom)]
-        imported += [
-            alias.name for node in ast.walk(source) if isinstance(node, ast.Import) for alias in node.names
-        ]
+        imported += [alias.name for node in ast.walk(source) if isinstance(node, ast.Import) for alias in node.names]
         assert not [module for module in imported if module.split(".")[0] == "cascade"], name
 
 

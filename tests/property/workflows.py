@@ -69,8 +69,8 @@ class Examiner:
         """Assert that all runs of a workflow keep the rules.
 
         Raises:
-            AssertionError: they do not; the message shows the workflow, and a small one that breaks the same rule,
-                both also as data that can be kept as a test.
+            AssertionError: they do not; the message shows the workflow, and a small one that breaks the same
+                rule, both also as data that can be kept as a test.
         """
         if repr(workflow) in self.refused:
             # Hypothesis asks again for what it has seen to fail, which a race might answer otherwise.

@@ -155,11 +155,7 @@ class _Numbering:
                 return Wiring((), (), tuple(index_of[value] for value in lazy.packed.lazies), _injected(lazy))
             return Wiring(
                 tuple(index_of[value] if type(value) in LAZY_TYPES else -1 for value in lazy.args),
-                tuple(
-                    (name, index_of[value])
-                    for name, value in lazy.kwargs.items()
-                    if type(value) in LAZY_TYPES
-                ),
+                tuple((name, index_of[value]) for name, value in lazy.kwargs.items() if type(value) in LAZY_TYPES),
                 None,
                 _injected(lazy),
             )
@@ -177,9 +173,7 @@ class _Numbering:
                 _injected(lazy),
             )
         if type(lazy) is Derived:
-            return Wiring(
-                tuple(index_of[value] if type(value) in LAZY_TYPES else -1 for value in lazy.args), (), None
-            )
+            return Wiring(tuple(index_of[value] if type(value) in LAZY_TYPES else -1 for value in lazy.args), (), None)
         if type(lazy) is Gathered:
             return Wiring((), (), tuple(index_of[value] for value in lazy.packed.lazies))
         if type(lazy) is Router:

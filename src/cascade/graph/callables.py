@@ -64,8 +64,7 @@ def _script_name(path: str) -> str:
 def is_local(function: Any) -> bool:
     """Whether no process could find it by its name: a lambda, or made inside a function or at a prompt."""
     return "<" in getattr(function, "__qualname__", "") or (
-        getattr(function, "__module__", None) in _RUNS_AS_MAIN
-        and module_name(function.__module__) == "__main__"
+        getattr(function, "__module__", None) in _RUNS_AS_MAIN and module_name(function.__module__) == "__main__"
     )
 
 

@@ -57,11 +57,7 @@ def task_identity(function: Callable[..., Any]) -> str:
         if is_local(function):
             return f"{name}#{code_digest(function).hex()}"
         # Else it is named like another function: `functools.wraps` was at work.
-        return (
-            name
-            if function.__code__.co_qualname == function.__qualname__
-            else f"{name}@{_decoration(function)}"
-        )
+        return name if function.__code__.co_qualname == function.__qualname__ else f"{name}@{_decoration(function)}"
     if isinstance(function, types.MethodType):
         return f"{task_identity(function.__func__)}({_owner(function.__self__)})"
     if isinstance(function, functools.partial):
@@ -77,9 +73,7 @@ def task_identity(function: Callable[..., Any]) -> str:
     if owner is not None and not isinstance(owner, types.ModuleType):
         return f"{_type_name(owner)}.{described.__name__}({_owner(owner)})"
     defining = getattr(described, "__objclass__", None)
-    return (
-        qualified_name(described) if defining is None else f"{qualified_name(defining)}.{described.__name__}"
-    )
+    return qualified_name(described) if defining is None else f"{qualified_name(defining)}.{described.__name__}"
 
 
 def is_marker_default(function: Callable[..., Any], name: str, value: object) -> bool:

@@ -33,9 +33,7 @@ def cyclic_token(root: object, take_apart: Callable[[object], Parts]) -> bytes:
     return tokens[0]
 
 
-def _all_values(
-    root: object, take_apart: Callable[[object], Parts]
-) -> tuple[list[Parts], list[list[_Reference]]]:
+def _all_values(root: object, take_apart: Callable[[object], Parts]) -> tuple[list[Parts], list[list[_Reference]]]:
     # The values are kept, so that no id is used twice: many are made only to be looked at.
     values = [root]
     index_of = {id(root): 0}

@@ -54,8 +54,7 @@ def _inputs_of(lazy: LazyResult[Any]) -> Iterator[tuple[LazyResult[Any], EdgeTyp
         yield lazy.before, EdgeType.DATA, "before"
     elif isinstance(lazy, Gathered):
         yield from (
-            (value, EdgeType.DATA, path)
-            for value, path in zip(lazy.packed.lazies, lazy.packed.paths, strict=True)
+            (value, EdgeType.DATA, path) for value, path in zip(lazy.packed.lazies, lazy.packed.paths, strict=True)
         )
     elif isinstance(lazy, Derived):
         for value in lazy.args:

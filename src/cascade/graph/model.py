@@ -18,6 +18,7 @@ from cascade.spec.lazy_types import Call, Constant, Derived, Gathered, LazyResul
 from cascade.spec.routing import Router
 
 if TYPE_CHECKING:
+    from cascade.graph.hashing import Identities
     from cascade.graph.registry import NodeRegistry
     from cascade.spec.task import Task
 
@@ -261,7 +262,7 @@ class Graph:
         return tuple(edges_of(self))
 
     @cached_property
-    def identities(self) -> Any:
+    def identities(self) -> Identities:
         """The structural and the template ids of all nodes."""
         from cascade.graph.hashing import identities_of
 

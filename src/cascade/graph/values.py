@@ -76,17 +76,13 @@ def _mapping(value: Mapping[Any, Any]) -> Parts:
 
 def _set_of_own_kind(value: Any, kind: type) -> Parts:
     # What it would tell `pickle` has its members in an order that changes from process to process.
-    return Parts(
-        b"set of", (*_type_parts(kind), frozenset(value), _state(value.__getstate__(), kind)), _no_step
-    )
+    return Parts(b"set of", (*_type_parts(kind), frozenset(value), _state(value.__getstate__(), kind)), _no_step)
 
 
 def _enum_member(member: enum.Enum) -> Parts:
     # A value such as `object()` is no content; the name is, as a member is found by it.
     content = member._value_ if type(member._value_) in ATOMS else None
-    return Parts(
-        b"enum", (*_type_parts(type(member)), member._name_, content), ("", "", ".value", "").__getitem__
-    )
+    return Parts(b"enum", (*_type_parts(type(member)), member._name_, content), ("", "", ".value", "").__getitem__)
 
 
 def _date(value: Any) -> Parts:
@@ -100,9 +96,7 @@ def _time(value: Any) -> Parts:
 
 def _datetime(value: Any) -> Parts:
     clock = (value.hour, value.minute, value.second, value.microsecond, value.fold)
-    return Parts(
-        b"datetime", (value.year, value.month, value.day, *clock, value.tzinfo), lambda index: ".tzinfo"
-    )
+    return Parts(b"datetime", (value.year, value.month, value.day, *clock, value.tzinfo), lambda index: ".tzinfo")
 
 
 def _zone_info(value: Any) -> Parts:
@@ -307,9 +301,7 @@ _LATE_KINDS: dict[tuple[str, str], Callable[[Any], Parts]] = {
     ("datetime", "date"): _date,
     ("datetime", "time"): _time,
     ("datetime", "datetime"): _datetime,
-    ("datetime", "timedelta"): _tagged(
-        b"timedelta", lambda value: (value.days, value.seconds, value.microseconds)
-    ),
+    ("datetime", "timedelta"): _tagged(b"timedelta", lambda value: (value.days, value.seconds, value.microseconds)),
     ("zoneinfo", "ZoneInfo"): _zone_info,
     ("decimal", "Decimal"): _tagged(b"Decimal", lambda value: (str(value),)),
     ("fractions", "Fraction"): _tagged(b"Fraction", lambda value: (value.numerator, value.denominator)),

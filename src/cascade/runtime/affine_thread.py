@@ -9,7 +9,6 @@ from contextvars import Context, ContextVar
 from queue import SimpleQueue
 from typing import Any, Final
 
-
 is_abandoned: Final[ContextVar[Callable[[], bool]]] = ContextVar("cascade_abandoned", default=bool)
 """Tells whether the run here has been given up, so that nobody waits for its calls any more."""
 
@@ -74,6 +73,7 @@ def settle_from_thread(
     loop: asyncio.AbstractEventLoop, ended: asyncio.Future[Any], value: Any, error: BaseException | None
 ) -> None:
     """Give a future of a loop its result from another thread."""
+
     def settle() -> None:
         if ended.done():
             return

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from cascade.graph.model import Node
+    from cascade.runtime.capacity import Demand, Grant
     from cascade.runtime.constraints.manager import Permit
     from cascade.runtime.constraints.scopes import Subject
     from cascade.runtime.resource_container import ResourceContainer
-    from cascade.runtime.resource_manager import Demand, Grant
     from cascade.runtime.scheduler import Continuation
     from cascade.runtime.strategies.graph import GraphExecutionStrategy
     from cascade.spec.lazy_types import LazyResult
@@ -135,9 +135,7 @@ class Attempt:
         self, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> tuple[Sequence[Any], Mapping[str, Any]]:
         """Put live resources in the places of what is injected."""
-        wanted: dict[str | int, Inject] = {
-            place: value for place, value in enumerate(args) if type(value) is Inject
-        }
+        wanted: dict[str | int, Inject] = {place: value for place, value in enumerate(args) if type(value) is Inject}
         wanted.update((name, value) for name, value in kwargs.items() if type(value) is Inject)
         if self._task.injected:
             given = self._task.given_names(args, kwargs)
@@ -152,15 +150,13 @@ class Attempt:
         args = [found.get(place, value) for place, value in enumerate(args)]
         return args, {**kwargs, **{name: value for name, value in found.items() if isinstance(name, str)}}
 
-    async def _within(self, timeout: float, coroutine: Any, context: Any) -> Any:
-        """Make the call and stop waiting when its time is over: ask, cancel, and leave behind what cannot be stopped."""
+    async def _within(self, seconds: float, coroutine: Any, context: Any) -> Any:
+        """Make the call and wait no longer than its time: ask, cancel, and leave behind what cannot be stopped."""
         strategy = self._strategy
         run = strategy.run
         call: asyncio.Task[Any] = run.loop.create_task(coroutine, context=context)
         over = run.loop.create_future()
-        timer = run.clock.call_at(
-            run.clock.monotonic() + timeout, partial(_resolve, over), loop=run.loop
-        )
+        timer = run.clock.call_at(run.clock.monotonic() + seconds, partial(_resolve, over), loop=run.loop)
         try:
             await asyncio.wait([call, over], return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
@@ -173,13 +169,13 @@ class Attempt:
         if call.done():
             return call.result()
         self._asked_to_stop = True
-        error = TaskTimeoutError(self.parent.place_id(self.place), self.parent.name_of(self.place), timeout)
+        error = TaskTimeoutError(self.parent.place_id(self.place), self.parent.name_of(self.place), seconds)
         if strategy.engine.runs_on_thread(self._task):
-            self._leave_behind(call, timeout)
+            self._leave_behind(call, seconds)
         else:
             call.cancel()
             if not await self._ended_or_grace(call):
-                self._leave_behind(call, timeout)
+                self._leave_behind(call, seconds)
         raise error
 
     async def _ended_or_grace(self, call: asyncio.Task[Any]) -> bool:

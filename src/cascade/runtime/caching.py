@@ -12,6 +12,7 @@ from cascade.runtime.waiter import Waiter, wake
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import Self
 
     from cascade.runtime.attempts import Outcome
     from cascade.runtime.scheduler import Continuation, Due, Ending
@@ -101,7 +102,7 @@ class CacheEntry:
         self.returned: dict[int, Ending] = {}
         self._stays = False
 
-    async def __aenter__(self) -> CacheEntry:
+    async def __aenter__(self) -> Self:
         keys = self._strategy.engine.keys_under_way
         while (waiter := keys.take(self)) is not None:
             await waiter.woken()
@@ -135,8 +136,7 @@ class CacheEntry:
     def is_ancestor_of(self, other: CacheEntry) -> bool:
         """Whether the other call is a part of what this one computes."""
         return any(
-            parent is self.parent and place == self.place or parent is self
-            for parent, place in _ancestors(other)
+            parent is self or (parent is self.parent and place == self.place) for parent, place in _ancestors(other)
         )
 
     # In the place of the call, for what the call returned.

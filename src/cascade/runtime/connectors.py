@@ -51,17 +51,13 @@ def _value_of(strategy: GraphExecutionStrategy, scheduler: Scheduler, index: int
     if isinstance(lazy, Input):
         return strategy.run.inputs[lazy.spec]
     if isinstance(lazy, Gathered):
-        return lazy.packed.fill(
-            [scheduler.values[scheduler.graph.index_of[value]] for value in lazy.packed.lazies]
-        )
+        return lazy.packed.fill([scheduler.values[scheduler.graph.index_of[value]] for value in lazy.packed.lazies])
     assert isinstance(lazy, Derived)
     args, _ = strategy.arguments.resolve(scheduler, index)
     return lazy.function(*args)
 
 
-def _settle_router(
-    strategy: GraphExecutionStrategy, scheduler: Scheduler, index: int, due: Due, woken: bool
-) -> None:
+def _settle_router(strategy: GraphExecutionStrategy, scheduler: Scheduler, index: int, due: Due, woken: bool) -> None:
     flow = scheduler.flow
     assert flow is not None
     if not woken:
@@ -92,9 +88,7 @@ def _settle_sequence(
     strategy: GraphExecutionStrategy, scheduler: Scheduler, index: int, lazy: Sequence, due: Due
 ) -> None:
     members = [scheduler.graph.index_of[member] for member in lazy.members]
-    if any(
-        member in scheduler.failed or scheduler.skipped.get(member) == UPSTREAM_FAILED for member in members
-    ):
+    if any(member in scheduler.failed or scheduler.skipped.get(member) == UPSTREAM_FAILED for member in members):
         strategy.skip(scheduler, index, UPSTREAM_FAILED, due)
     elif any(member in scheduler.skipped for member in members):
         strategy.conclude(scheduler, index, None, due)

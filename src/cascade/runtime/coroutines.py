@@ -13,7 +13,7 @@ from cascade.spec.containers import PLAIN
 from cascade.spec.context import current_call
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Generator
+    from collections.abc import Callable, Coroutine, Generator
     from contextvars import Context
 
     from cascade.runtime.scheduler import Continuation, Due
@@ -32,12 +32,11 @@ def drive(coroutine: Coroutine[Any, Any, Any], context: Context) -> Generator[An
     except StopIteration as stop:
         return stop.value
     while True:
+        step: Callable[[Any], Any] = send
         try:
-            answer = yield waited_for
+            given = yield waited_for
         except BaseException as error:
             step, given = throw, error
-        else:
-            step, given = send, answer
         try:
             waited_for = context.run(step, given)
         except StopIteration as stop:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from cascade.runtime.plan import AT_ONCE, DECIDE
-from cascade.runtime.scheduler import MISSING
 from cascade.spec.exceptions import UnknownRouteError
 from cascade.spec.flow import Fallback, Sequence
 from cascade.spec.routing import Router
@@ -86,9 +85,7 @@ class FlowManager:
             if live[index] or index in scheduler.skipped:
                 continue
             live[index] = 1
-            tainted = any(
-                source in scheduler.skipped or source in scheduler.failed for source in plan.needs[index]
-            )
+            tainted = any(source in scheduler.skipped or source in scheduler.failed for source in plan.needs[index])
             scheduler.entries[index] = DECIDE if tainted else plan.entries[index]
             if due is not None and not scheduler.pending[index]:
                 due.append((scheduler, index))
@@ -134,9 +131,7 @@ class FlowManager:
         if any(source in skipped for source in earlier):
             return SKIPPED_SEQUENCE
         missing = [source for source in inputs if source in skipped]
-        if any(
-            skipped[source] == SKIPPED_ROUTE and type(graph.lazies[source]) is Router for source in missing
-        ):
+        if any(skipped[source] == SKIPPED_ROUTE and type(graph.lazies[source]) is Router for source in missing):
             return SKIPPED_ROUTE
         return SKIPPED_DATA if missing else None
 
@@ -164,10 +159,11 @@ class FlowManager:
         assert isinstance(lazy, Router)
         value = scheduler.values[graph.index_of[lazy.selector]]
         try:
-            chosen = lazy.routes.get(value, MISSING)
+            chosen = lazy.routes.get(value)
         except TypeError:
-            chosen = MISSING
-        if chosen is MISSING:
+            # What cannot be hashed is no key.
+            chosen = None
+        if chosen is None:
             raise UnknownRouteError(lazy.selector.name, value, tuple(lazy.routes))
         with self._lock:
             self._take_locked(router, graph.index_of[chosen], due)

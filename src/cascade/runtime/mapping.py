@@ -132,7 +132,7 @@ class MapExecution:
         return ends
 
     def fail(self, place: int, error: BaseException) -> bool:
-        """Note that an item failed, and pull no more; the lowest index tells the map's error. True if it was the last."""
+        """Note that an item failed, and pull no more; the lowest index counts. Tell whether it was the last to end."""
         with self._lock:
             if self._failed_at < 0 or place < self._failed_at:
                 self._failed_at, self._error = place, error
@@ -170,9 +170,7 @@ class MapExecution:
 
     def missing(self, place: int, reason: str) -> DependencyMissingError:
         """The failure of a map one of whose items was skipped in its place."""
-        return DependencyMissingError(
-            self.scheduler.place_id(self.index), f"[{place}]", self.place_id(place), reason
-        )
+        return DependencyMissingError(self.scheduler.place_id(self.index), f"[{place}]", self.place_id(place), reason)
 
     def end_with(self, place: int, ending: Ending, due: Due) -> None:
         """Hear how the graph ended that an item returned."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final
 
-from cascade.graph.model import Graph, Reference
 from cascade.spec.flow import Fallback, Sequence
 from cascade.spec.input import Input
 from cascade.spec.lazy_types import Call, Constant, Derived, Gathered, MappedLazyResult
@@ -13,6 +12,7 @@ from cascade.spec.resource import Inject
 from cascade.spec.routing import Router
 
 if TYPE_CHECKING:
+    from cascade.graph.model import Graph, Reference
     from cascade.spec.lazy_types import LazyResult
 
 
@@ -148,12 +148,7 @@ def _lane_of(lazy: LazyResult[Any], lends_threads: bool) -> int:
     if type(lazy) is Call:
         policy = lazy.policy
         task = lazy.task
-        if (
-            not lends_threads
-            or (policy is not None and policy.governs_call)
-            or task.injected
-            or _injects(lazy)
-        ):
+        if not lends_threads or (policy is not None and policy.governs_call) or task.injected or _injects(lazy):
             return PROCESSOR
         if task.executor is None:
             return LOOP if task.is_async else THREAD

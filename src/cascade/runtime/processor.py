@@ -19,7 +19,7 @@ from cascade.spec.policy import DEFAULT, Retry
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from cascade.runtime.resource_manager import Demand
+    from cascade.runtime.capacity import Demand
     from cascade.runtime.scheduler import Continuation, Due
     from cascade.runtime.strategies.graph import GraphExecutionStrategy
     from cascade.spec.policy import Policy
@@ -227,5 +227,3 @@ def _joined(error: BaseException | None, problems: list[BaseException]) -> BaseE
     for problem in problems:
         error.add_note(f"and a teardown raised {type(problem).__name__}: {problem}")
     return error
-
-

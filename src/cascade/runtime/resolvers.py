@@ -30,12 +30,12 @@ class ArgumentResolver:
             return (values[reference],), kwargs
         if type(reference) is tuple:
             return [
-                values[source] if source >= 0 else literal
-                for source, literal in zip(reference, lazy.args, strict=True)
+                values[source] if source >= 0 else literal for source, literal in zip(reference, lazy.args, strict=True)
             ], kwargs
         assert isinstance(reference, Wiring)
         if reference.packed is not None:
-            assert isinstance(lazy, Call) and lazy.packed is not None
+            assert isinstance(lazy, Call)
+            assert lazy.packed is not None
             args, kwargs = lazy.packed.fill([values[source] for source in reference.packed])
             return args, kwargs
         args = [

@@ -257,7 +257,7 @@ class ResourceContainer:
         generator = live.generator
         if generator is None:
             return
-        if inspect.isasyncgen(generator):
+        if inspect.isasyncgenfunction(live.definition.function):
             try:
                 await generator.asend(outcome)
             except StopAsyncIteration:

@@ -46,9 +46,7 @@ class ResourceManager:
     """
 
     def __init__(self, capacities: Mapping[str, Amount]) -> None:
-        self._pools = {
-            name: Pool(name, exact_amount(name, capacity)) for name, capacity in capacities.items()
-        }
+        self._pools = {name: Pool(name, exact_amount(name, capacity)) for name, capacity in capacities.items()}
         self._lock = threading.Lock()
         # What was given back but not yet counted as free. Giving back must never wait for the lock: a garbage
         # collection may end a coroutine that holds a grant while this very thread is inside the critical

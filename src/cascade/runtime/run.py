@@ -34,10 +34,9 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from cascade.runtime.attempts import Attempt
-
+    from cascade.runtime.capacity import Grant
     from cascade.runtime.engine import Engine
     from cascade.runtime.resource_container import ResourceRegistry
-    from cascade.runtime.resource_manager import Grant
     from cascade.runtime.scheduler import Continuation
     from cascade.runtime.strategies.graph import GraphExecutionStrategy
     from cascade.spec.protocols import Clock, StateBackend
@@ -151,8 +150,8 @@ class Run:
         if self.journal is not None:
             try:
                 await self.journal.flush()
-            except Exception as problem:
-                problems.append(problem)
+            except Exception as raised:
+                problems.append(raised)
         if not problems:
             return None
         final = error or problems.pop(0)
@@ -168,9 +167,7 @@ class Run:
 
     def call_context(self, parent: Continuation, place: int, attempt: int = 1) -> CallContext:
         """The context of a call on the loop."""
-        return CallContext(
-            self.id, parent.place_id(place), parent.name_of(place), attempt, self.asked_to_stop
-        )
+        return CallContext(self.id, parent.place_id(place), parent.name_of(place), attempt, self.asked_to_stop)
 
     def tell(self, event: Event) -> None:
         """Deliver an event soon, after those told before; from any thread."""
@@ -319,6 +316,8 @@ class _Here(threading.local):
 
 
 here: Final = _Here()
+
+
 @contextmanager
 def _nested(run: Run, strategy: GraphExecutionStrategy) -> Iterator[None]:
     parent = run.parent

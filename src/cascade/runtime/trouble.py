@@ -84,7 +84,5 @@ def missing_target(scheduler: Scheduler, reason: str) -> DependencyMissingError:
         for value, path in zip(lazy.packed.lazies, lazy.packed.paths, strict=True):
             member = graph.index_of[value]
             if member in scheduler.skipped:
-                return DependencyMissingError(
-                    "target", path, scheduler.place_id(member), scheduler.skipped[member]
-                )
+                return DependencyMissingError("target", path, scheduler.place_id(member), scheduler.skipped[member])
     return DependencyMissingError("target", lazy.name, scheduler.place_id(target), reason)

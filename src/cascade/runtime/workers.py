@@ -138,9 +138,7 @@ class WorkerLane:
             with strategy.lock:
                 strategy.complete_locked(scheduler, index, value, due)
 
-    def _continue(
-        self, parent: Continuation, place: int, more: LazyResult[Any], began: float, due: Due
-    ) -> None:
+    def _continue(self, parent: Continuation, place: int, more: LazyResult[Any], began: float, due: Due) -> None:
         """A call returned a lazy value: while that is one plain call of literals, make it right here, without a graph.
 
         This is the hot turn of loops: it costs the call and half a microsecond, where a graph costs ten.

@@ -134,15 +134,11 @@ class GlobalConstraint:
         if self.type not in _TYPES:
             raise DeclarationError(f"expected a constraint of type {_listed(_TYPES)}, got {self.type!r}")
         if self.ttl is not None and not _is_positive(self.ttl):
-            raise DeclarationError(
-                f"a ttl must be a finite number of seconds above 0, or None, got {self.ttl!r}"
-            )
+            raise DeclarationError(f"a ttl must be a finite number of seconds above 0, or None, got {self.ttl!r}")
         if self.type == "concurrency" and not _is_count(self.limit, 0):
             raise DeclarationError(f"a concurrency limit must be an int of at least 0, got {self.limit!r}")
         if self.type == "rate_limit" and not _is_positive(self.rate):
-            raise DeclarationError(
-                f"a rate must be a finite number of calls a second above 0, got {self.rate!r}"
-            )
+            raise DeclarationError(f"a rate must be a finite number of calls a second above 0, got {self.rate!r}")
         if not _is_count(self.burst, 1):
             raise DeclarationError(f"a burst must be an int of at least 1, got {self.burst!r}")
 
@@ -165,9 +161,7 @@ class GlobalConstraint:
         return cls(scope, "concurrency", limit=limit, ttl=ttl)
 
     @classmethod
-    def rate_limit(
-        cls, rate: float | str, burst: int = 1, scope: str = "global", *, ttl: float | None = None
-    ) -> Self:
+    def rate_limit(cls, rate: float | str, burst: int = 1, scope: str = "global", *, ttl: float | None = None) -> Self:
         """Let calls start no faster than this.
 
         Args:
@@ -208,9 +202,7 @@ def split_scope(scope: Any) -> tuple[str, str]:
         kind, _, pattern = scope.partition(":")
         if kind in _SCOPES and pattern:
             return kind, pattern
-    raise DeclarationError(
-        f"a scope must be 'global', 'task:<glob>', 'run:<id>' or 'tag:<glob>', got {scope!r}"
-    )
+    raise DeclarationError(f"a scope must be 'global', 'task:<glob>', 'run:<id>' or 'tag:<glob>', got {scope!r}")
 
 
 def calls_per_second(rate: Any) -> float:

@@ -337,7 +337,7 @@ def _builder(value: Any, shape: Shape) -> tuple[Any, Callable[[Any, list[Any]], 
     return copy.copy(value), _build_subclass
 
 
-def _build_list(source: Any, members: list[Any]) -> Any:
+def _build_list(_: Any, members: list[Any]) -> Any:
     return members
 
 

@@ -171,9 +171,7 @@ class UnknownRouteError(RunError, ValueError):
 
     def __str__(self) -> str:
         known = ", ".join(_shown(route) for route in self.routes) or "none"
-        return (
-            f"no route for {_shown(self.value)}, the value of the selector '{self.selector}'; routes: {known}"
-        )
+        return f"no route for {_shown(self.value)}, the value of the selector '{self.selector}'; routes: {known}"
 
 
 class MapInputError(RunError, ValueError):
@@ -247,9 +245,7 @@ class RunFailedGroup(CascadeError, ExceptionGroup[Exception]):
             self, message: str, exceptions: Sequence[Exception], results: Mapping[Any, Any] | None = None
         ) -> None: ...
 
-    def __new__(
-        cls, message: str, exceptions: Sequence[Exception], results: Mapping[Any, Any] | None = None
-    ) -> Self:
+    def __new__(cls, message: str, exceptions: Sequence[Exception], results: Mapping[Any, Any] | None = None) -> Self:
         group = super().__new__(cls, message, exceptions)
         group.results = {} if results is None else results
         return group

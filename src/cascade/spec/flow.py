@@ -12,9 +12,7 @@ from cascade.spec.policy import is_lazy
 if TYPE_CHECKING:
     from typing import TypeAlias
 
-    Member: TypeAlias = (
-        LazyResult[Any] | list[Any] | tuple[Any, ...] | set[Any] | frozenset[Any] | Mapping[Any, Any]
-    )
+    Member: TypeAlias = LazyResult[Any] | list[Any] | tuple[Any, ...] | set[Any] | frozenset[Any] | Mapping[Any, Any]
     """What a sequence may have as a member: anything else is surely a task that somebody forgot to call."""
 
 

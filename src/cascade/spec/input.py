@@ -71,9 +71,7 @@ class InputSpec:
     def __eq__(self, other: object) -> bool:
         if self is other:
             return True
-        return (
-            isinstance(other, InputSpec) and self.agrees_with(other) and self.description == other.description
-        )
+        return isinstance(other, InputSpec) and self.agrees_with(other) and self.description == other.description
 
     def __hash__(self) -> int:
         return hash((type(self), self.name))
@@ -305,9 +303,7 @@ def _resolve(spec: ParamSpec | EnvSpec, source: Mapping[Any, Any]) -> Any:
     return copy.deepcopy(spec.default) if type(spec.default) in (list, dict, set) else spec.default
 
 
-def _unknown(
-    given: Mapping[Any, Any], found: Mapping[tuple[type[InputSpec], str], InputSpec]
-) -> Iterable[str]:
+def _unknown(given: Mapping[Any, Any], found: Mapping[tuple[type[InputSpec], str], InputSpec]) -> Iterable[str]:
     names = [name for kind, name in found if kind is ParamSpec]
     for name, value in given.items():
         if (ParamSpec, name) in found:

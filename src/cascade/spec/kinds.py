@@ -101,9 +101,7 @@ class Kind:
 class Scalar(Kind):
     """A class whose values are written as one piece of text."""
 
-    def __init__(
-        self, kind: type, read: Callable[[str], Any], hint: str = "", refused: type | tuple[()] = ()
-    ) -> None:
+    def __init__(self, kind: type, read: Callable[[str], Any], hint: str = "", refused: type | tuple[()] = ()) -> None:
         self.kind = kind
         self.title = kind.__name__
         self.hint = hint

@@ -106,9 +106,7 @@ class LazyResult(Fluent, Generic[R_co]):
         return f"<lazy {self.name}>"
 
     def __str__(self) -> NoReturn:
-        self._misused(
-            "has no text yet", 'f"{x}" or str(x)', 'cs.format("{x}", x=x)  or a task that makes the text'
-        )
+        self._misused("has no text yet", 'f"{x}" or str(x)', 'cs.format("{x}", x=x)  or a task that makes the text')
 
     def __format__(self, spec: str) -> NoReturn:
         self._misused("has no text yet", 'f"{x}"', 'cs.format("{x}", x=x)  or a task that makes the text')
@@ -142,9 +140,7 @@ class LazyResult(Fluent, Generic[R_co]):
             self._misused("has no members yet", "item in x", "a task that looks:  contains(x, item)")
 
         def __iter__(self) -> NoReturn:
-            self._misused(
-                "cannot be iterated yet", "for item in x: f(item)", "f.map(item=x)  or  a, b = x.unpack(2)"
-            )
+            self._misused("cannot be iterated yet", "for item in x: f(item)", "f.map(item=x)  or  a, b = x.unpack(2)")
 
         def __lt__(self, other: object) -> NoReturn:
             self._misused("cannot be compared yet", "x < y", "a task that compares:  less(x, y)")
@@ -166,9 +162,7 @@ _OWN_TO_A_PROCESS: Final = frozenset({"code", "instruction", "order"})
 
 
 def _slots_of(kind: type) -> list[str]:
-    return [
-        slot for base in kind.__mro__ for slot in getattr(base, "__slots__", ()) if slot != "__weakref__"
-    ]
+    return [slot for base in kind.__mro__ for slot in getattr(base, "__slots__", ()) if slot != "__weakref__"]
 
 
 def _remade(kind: type[LazyResult[Any]], state: Mapping[str, Any]) -> LazyResult[Any]:

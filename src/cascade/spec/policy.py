@@ -44,16 +44,10 @@ class Retry:
     backoff: float = 1.0
     max_delay: float | None = None
     jitter: float = 0.0
-    retry_on: type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool] = (
-        Exception
-    )
+    retry_on: type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool] = Exception
 
     def __post_init__(self) -> None:
-        if (
-            isinstance(self.max_attempts, bool)
-            or not isinstance(self.max_attempts, int)
-            or self.max_attempts < 1
-        ):
+        if isinstance(self.max_attempts, bool) or not isinstance(self.max_attempts, int) or self.max_attempts < 1:
             raise DeclarationError(
                 f"max_attempts counts all calls, the first included: expected an int of at least 1, "
                 f"got {self.max_attempts!r}"
@@ -62,14 +56,8 @@ class Retry:
             value = getattr(self, name)
             if name == "max_delay" and value is None:
                 continue
-            if (
-                isinstance(value, bool)
-                or not isinstance(value, (int, float))
-                or not lowest <= value < math.inf
-            ):
-                raise DeclarationError(
-                    f"{name} must be a finite number of at least {lowest:g}, got {value!r}"
-                )
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not lowest <= value < math.inf:
+                raise DeclarationError(f"{name} must be a finite number of at least {lowest:g}, got {value!r}")
         if not callable(self.retry_on) and not (
             isinstance(self.retry_on, tuple) and all(isinstance(kind, type) for kind in self.retry_on)
         ):
@@ -112,9 +100,7 @@ class Policy:
     @property
     def governs_call(self) -> bool:
         """Whether anything here concerns how a single call is made."""
-        return not (
-            self.retry is None and self.timeout is None and self.cache is None and self.constraints is None
-        )
+        return not (self.retry is None and self.timeout is None and self.cache is None and self.constraints is None)
 
 
 DEFAULT: Final = Policy()
@@ -162,9 +148,7 @@ class Fluent:
         backoff: float = 1.0,
         max_delay: float | None = None,
         jitter: float = 0.0,
-        retry_on: type[BaseException]
-        | tuple[type[BaseException], ...]
-        | Callable[[BaseException], bool] = Exception,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool] = Exception,
     ) -> Self:
         """Repeat a failed call; see `Retry` for the arguments and their units."""
         return self._asked(retry=Retry(max_attempts, delay, backoff, max_delay, jitter, retry_on))

@@ -49,9 +49,7 @@ if TYPE_CHECKING:
         @overload
         def __call__(self, function: Callable[P, Coroutine[Any, Any, LazyResult[R]]], /) -> Task[P, R]: ...
         @overload
-        def __call__(
-            self, function: Callable[P, Coroutine[Any, Any, LazyResult[R] | R]], /
-        ) -> Task[P, R]: ...
+        def __call__(self, function: Callable[P, Coroutine[Any, Any, LazyResult[R] | R]], /) -> Task[P, R]: ...
         @overload
         def __call__(self, function: Callable[P, LazyResult[R]], /) -> Task[P, R]: ...
         @overload
@@ -227,9 +225,7 @@ class Task(Fluent, Generic[P, R]):
             placed[str(taken + place)] = named[name]
         rest = {name: value for name, value in named.items() if name not in names}
         try:
-            self.signature.bind(
-                *self._bound_args, *range(taken), *placed.values(), **{**self._bound_kwargs, **rest}
-            )
+            self.signature.bind(*self._bound_args, *range(taken), *placed.values(), **{**self._bound_kwargs, **rest})
         except TypeError:
             return {}, True
         return {**placed, **rest}, False
@@ -296,9 +292,7 @@ class Task(Fluent, Generic[P, R]):
     @overload
     def __get__(self, instance: None, owner: type) -> Self: ...
     @overload
-    def __get__(
-        self: Task[Concatenate[Any, Q], R], instance: object, owner: type | None = None
-    ) -> Task[Q, R]: ...
+    def __get__(self: Task[Concatenate[Any, Q], R], instance: object, owner: type | None = None) -> Task[Q, R]: ...
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         if instance is None:
             return self
@@ -319,9 +313,7 @@ class Task(Fluent, Generic[P, R]):
     def __repr__(self) -> str:
         return f"<task {self.name}>"
 
-    def _checked(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def _checked(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The way of calls that are not just a right number of positional arguments."""
         if self._bound_args:
             args = self._bound_args + args
@@ -379,7 +371,18 @@ class Task(Fluent, Generic[P, R]):
 
 
 _REMEMBERED: Final = frozenset(
-    {"__dict__", "__weakref__", "_bare", "_forms", "_injected", "_least", "_most", "_plain", "_signature", "_warned_of_timeout"}
+    {
+        "__dict__",
+        "__weakref__",
+        "_bare",
+        "_forms",
+        "_injected",
+        "_least",
+        "_most",
+        "_plain",
+        "_signature",
+        "_warned_of_timeout",
+    }
 )
 
 
@@ -402,7 +405,7 @@ def _is_async(function: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(function) or (
         not inspect.isroutine(function)
         and not isinstance(function, functools.partial)
-        and inspect.iscoroutinefunction(getattr(type(function), "__call__", None))
+        and inspect.iscoroutinefunction(getattr(type(function), "__call__", None))  # noqa: B004 - is it a coroutine function?
     )
 
 
@@ -415,9 +418,7 @@ def _default_name(function: Callable[..., Any]) -> str:
 
 # `LazyResult[R]` has an overload of its own: mypy cannot infer R for it from `LazyResult[R] | R`.
 @overload
-def task(
-    function: Callable[P, Coroutine[Any, Any, LazyResult[R]]], **options: Unpack[TaskOptions]
-) -> Task[P, R]: ...
+def task(function: Callable[P, Coroutine[Any, Any, LazyResult[R]]], **options: Unpack[TaskOptions]) -> Task[P, R]: ...
 @overload
 def task(
     function: Callable[P, Coroutine[Any, Any, LazyResult[R] | R]], **options: Unpack[TaskOptions]
@@ -470,17 +471,14 @@ def task(
     20
     """
     if function is None:
-        options = dict(
-            name=name, pure=pure, executor=executor, version=version, tags=tags, run_if=run_if, after=after,
+        return functools.partial(
+            task, name=name, pure=pure, executor=executor, version=version, tags=tags, run_if=run_if, after=after,
             retry=retry, timeout=timeout, cache=cache, constraints=constraints,
         )  # fmt: skip
-        return functools.partial(task, **options)
     if isinstance(function, Task):
         raise DeclarationError(f"{function!r} is a task already; use its fluent methods to give it policies")
     if not callable(function):
-        raise DeclarationError(
-            f"a task is made from something callable, got {type(function).__name__} {function!r}"
-        )
+        raise DeclarationError(f"a task is made from something callable, got {type(function).__name__} {function!r}")
     if inspect.isasyncgenfunction(function):
         raise DeclarationError(
             f"'{_default_name(function)}' is an async generator function, whose items nobody would await; "

@@ -59,9 +59,7 @@ def dependencies_of(lazy: LazyResult[Any]) -> Iterator[LazyResult[Any]]:
         yield lazy.step
         yield lazy.before
     elif not isinstance(lazy, (Input, Constant)):
-        raise TypeError(
-            f"what {lazy!r} depends on is not known: {type(lazy).__name__} is no kind of lazy value here"
-        )
+        raise TypeError(f"what {lazy!r} depends on is not known: {type(lazy).__name__} is no kind of lazy value here")
 
 
 def reachable(target: Any) -> Iterator[LazyResult[Any]]:

@@ -172,9 +172,10 @@ class MockClock:
                 lookout.post(self._look)
                 return
             running = [other for other in self._lookouts.values() if other.loop.is_running()]
-            # Loops can wake each other, so one that was seen quiet need not be any more. All are held inside this
-            # very callback at one time: whatever one has sent to another by then shows in the other's queue. They
-            # stay `posted` meanwhile, since another look that waits in a queue would itself show there.
+            # Loops can wake each other, so one that was seen quiet need not be any more. All are held inside
+            # this very callback at one time: whatever one has sent to another by then shows in the other's
+            # queue. They stay `posted` meanwhile, since another look that waits in a queue would itself show
+            # there.
             lookout.held = True
             if not all(other.held for other in running):
                 self._all_held.wait_for(lambda: not lookout.held, _PATIENCE)

@@ -98,13 +98,11 @@ def test_a_test_can_wait_for_an_event_to_steer_a_run_by_it() -> None:
     async def main():
         async with cs.create_engine() as engine:
             spy = SpySubscriber(engine.bus)
-            engine.constraints.add(cs.GlobalConstraint.pause()) if hasattr(
-                cs.GlobalConstraint, "pause"
-            ) else engine.constraints.set("global", "pause")
+            engine.constraints.set(cs.GlobalConstraint.pause())
             running = asyncio.ensure_future(engine.run(one()))
             (blocked,) = await asyncio.to_thread(spy.wait_for, TaskBlocked)
             assert not running.done()
-            engine.constraints.remove("global", "pause")
+            engine.constraints.remove("global")
             return blocked.task_id, await running
 
     assert asyncio.run(main()) == ("one#0", 1)
@@ -182,9 +180,9 @@ def test_the_trace_of_a_call_that_continues() -> None:
     assert lines == [
         "run started: more",
         "started more#0",
-        "finished more#0 Succeeded, continues as more#0/one#0",
-        "started more#0/one#0",
-        "finished more#0/one#0 Succeeded",
+        "finished more#0 Succeeded, continues as more#0@1/one#0",
+        "started more#0@1/one#0",
+        "finished more#0@1/one#0 Succeeded",
         "run finished Succeeded",
     ]
 

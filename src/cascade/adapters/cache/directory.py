@@ -133,9 +133,7 @@ class DirectoryCacheBackend:
         if self._max_bytes is not None and len(content) + len(key.encode()) + HEADER_SIZE > self._max_bytes:
             path.unlink(missing_ok=True)
             return
-        size = write_entry(
-            path, key, content, secret, expiry=None if ttl is None else now + ttl, modified=now
-        )
+        size = write_entry(path, key, content, secret, expiry=None if ttl is None else now + ttl, modified=now)
         if self._max_bytes is not None:
             self._keep_within(self._max_bytes, size, now)
 

@@ -53,9 +53,7 @@ def read_entry(file: bytes, key: str, secret: bytes) -> tuple[float | None, memo
     return (None if expiry == math.inf else expiry), view[start:]
 
 
-def write_entry(
-    path: Path, key: str, content: bytes, secret: bytes, *, expiry: float | None, modified: float
-) -> int:
+def write_entry(path: Path, key: str, content: bytes, secret: bytes, *, expiry: float | None, modified: float) -> int:
     """Write the file, whole or not at all, and return its size in bytes.
 
     Both times, that of the expiry and that of the last use to begin with, are seconds since the epoch.

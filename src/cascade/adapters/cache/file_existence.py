@@ -81,9 +81,7 @@ class FileExistenceCache:
         except ValueError as error:
             raise self._unusable(f"is no template ({error})", function, arguments) from error
 
-    def _unusable(
-        self, problem: str, function: Callable[..., Any], arguments: Mapping[str, Any]
-    ) -> DeclarationError:
+    def _unusable(self, problem: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> DeclarationError:
         known = ", ".join(arguments) or "none"
         name = getattr(function, "__name__", repr(function))
         return DeclarationError(

@@ -33,13 +33,9 @@ class InputsCache:
     False
     """
 
-    def __init__(
-        self, backend: CacheBackend | None = None, ttl: float | None = None, version: object = None
-    ) -> None:
+    def __init__(self, backend: CacheBackend | None = None, ttl: float | None = None, version: object = None) -> None:
         if ttl is not None and not ttl > 0:
-            raise DeclarationError(
-                f"the ttl of an InputsCache is a number of seconds above 0 or None, not {ttl!r}"
-            )
+            raise DeclarationError(f"the ttl of an InputsCache is a number of seconds above 0 or None, not {ttl!r}")
         self.backend = backend
         self.ttl = ttl
         self.version = version

@@ -132,9 +132,7 @@ def adopt(module: str, qualname: str, make: Callable[..., Any], *args: Any) -> A
     return made
 
 
-def rebuild(
-    kind: type[BaseException], args: tuple[Any, ...], state: Mapping[str, Any] | None
-) -> BaseException:
+def rebuild(kind: type[BaseException], args: tuple[Any, ...], state: Mapping[str, Any] | None) -> BaseException:
     """An exception as it was, without an `__init__` written in Python: it may take other arguments."""
     error = kind.__new__(kind, *args)
     for base in kind.__mro__:

@@ -78,5 +78,3 @@ class LocalExecutor:
         if self._processes is not None:
             await self._processes.close()
             self._processes = None
-
-

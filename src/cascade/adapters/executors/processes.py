@@ -64,9 +64,7 @@ class ProcessPool:
     1024
     """
 
-    def __init__(
-        self, max_workers: int | None = None, *, grace: float = 5.0, clock: Clock | None = None
-    ) -> None:
+    def __init__(self, max_workers: int | None = None, *, grace: float = 5.0, clock: Clock | None = None) -> None:
         if os.name != "posix":
             raise CascadeError('executor="process" needs Linux, macOS or another POSIX system')
         self._max_workers = usable_processors() if max_workers is None else max_workers

@@ -383,9 +383,7 @@ def _raised(described: dict[str, Any], task_name: str) -> BaseException:
 
 def _rebuilt(described: dict[str, Any], task_name: str) -> BaseException | None:
     if "members" in described:
-        return BaseExceptionGroup(
-            described["group"], [_raised(member, task_name) for member in described["members"]]
-        )
+        return BaseExceptionGroup(described["group"], [_raised(member, task_name) for member in described["members"]])
     pickled = described["pickle"]
     if pickled is None:
         return None

@@ -52,9 +52,7 @@ class WorkerDiedError(RunError, RuntimeError):
         exit_code: how it ended: its exit code, or the negative number of the signal that killed it.
     """
 
-    def __init__(
-        self, task_name: str, pid: int | None, exit_code: int | None, *, started: bool = True
-    ) -> None:
+    def __init__(self, task_name: str, pid: int | None, exit_code: int | None, *, started: bool = True) -> None:
         super().__init__(task_name, pid, exit_code)
         self.task_name = task_name
         self.pid = pid
@@ -183,9 +181,7 @@ class WorkerProcess:
         control, self._control = map(_above_streams, os.pipe())
         life, self._life = map(_above_streams, os.pipe())
         self._theirs = [theirs.detach(), control, life]
-        self._thread = threading.Thread(
-            target=self._attend, name=f"cascade-process-{next(self._numbers)}", daemon=True
-        )
+        self._thread = threading.Thread(target=self._attend, name=f"cascade-process-{next(self._numbers)}", daemon=True)
         roster.workers.add(self)
         self._thread.start()
 
@@ -277,9 +273,7 @@ class WorkerProcess:
             if sent == len(pieces[0]):
                 return
             rest = [memoryview(pieces[0])[sent:]]
-        self._sender = threading.Thread(
-            target=self._send_rest, args=(rest,), name="cascade-process-send", daemon=True
-        )
+        self._sender = threading.Thread(target=self._send_rest, args=(rest,), name="cascade-process-send", daemon=True)
         self._sender.start()
 
     def _send_rest(self, pieces: list[Part]) -> None:

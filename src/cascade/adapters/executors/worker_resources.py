@@ -16,9 +16,7 @@ _generators: Final[list[Any]] = []
 
 def call_with_resources(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """Call a function with this process's own resources in the places of their recipes."""
-    return function(
-        *(_resolved(value) for value in args), **{name: _resolved(value) for name, value in kwargs.items()}
-    )
+    return function(*(_resolved(value) for value in args), **{name: _resolved(value) for name, value in kwargs.items()})
 
 
 def _resolved(value: Any) -> Any:

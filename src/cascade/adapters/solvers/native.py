@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from cascade.graph.model import Node
 from cascade.spec.exceptions import GraphCycleError
 from cascade.spec.routing import Router
 
 if TYPE_CHECKING:
-    from cascade.graph.model import Graph
+    from cascade.graph.model import Graph, Node
 
 
 class DeclaredOrder:

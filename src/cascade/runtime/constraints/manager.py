@@ -88,9 +88,7 @@ class ConstraintManager:
     'fetch_page'
     """
 
-    def __init__(
-        self, clock: Clock, handlers: Mapping[str, Callable[[GlobalConstraint], Handler]] = HANDLERS
-    ) -> None:
+    def __init__(self, clock: Clock, handlers: Mapping[str, Callable[[GlobalConstraint], Handler]] = HANDLERS) -> None:
         self._clock = clock
         self._handlers = handlers
         self._lock = threading.Lock()
@@ -177,9 +175,7 @@ class ConstraintManager:
         """The constraints in force as they were set, oldest scope and type first."""
         with self._lock:
             now = self._clock.monotonic()
-            in_force = tuple(
-                limit.constraint for limit in self._gate.limits.values() if limit.expires_at > now
-            )
+            in_force = tuple(limit.constraint for limit in self._gate.limits.values() if limit.expires_at > now)
         self._settle()
         return in_force
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
+from functools import partial
 from heapq import heappop, heappush
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
@@ -16,12 +17,12 @@ from cascade.runtime.coroutines import CoroutineLane
 from cascade.runtime.flow import PRUNED, RUN_STOPPED, UPSTREAM_FAILED, FlowManager
 from cascade.runtime.mapping import MapExecution
 from cascade.runtime.plan import AT_ONCE, DECIDE, LOOP, MAP, PROCESSOR, THREAD
+from cascade.runtime.preview import describe_error
 from cascade.runtime.processor import NodeProcessor
 from cascade.runtime.resolvers import ArgumentResolver
 from cascade.runtime.scheduler import MISSING, Scheduler
 from cascade.runtime.trouble import annotate, missing_target
 from cascade.runtime.workers import WorkerLane
-from cascade.runtime.preview import describe_error
 from cascade.spec.exceptions import RunCancelledError, RunFailedGroup
 from cascade.spec.lazy_types import Call, MappedLazyResult
 from cascade.spec.routing import Router
@@ -100,9 +101,7 @@ class GraphExecutionStrategy:
             assert self._root is not None
             values = self._root.values
             found = {
-                lazy: values[index]
-                for lazy, index in self._root.graph.index_of.items()
-                if values[index] is not MISSING
+                lazy: values[index] for lazy, index in self._root.graph.index_of.items() if values[index] is not MISSING
             }
             some = "a task" if len(self.failures) == 1 else f"{len(self.failures)} tasks"
             raise RunFailedGroup(f"{some} failed", self.failures, found)
@@ -366,9 +365,7 @@ class GraphExecutionStrategy:
 
     # A place continues with what its call returned.
 
-    def follow(
-        self, parent: Continuation, place: int, lazy: LazyResult[Any], due: Due, *, turns: int = 0
-    ) -> str:
+    def follow(self, parent: Continuation, place: int, lazy: LazyResult[Any], due: Due, *, turns: int = 0) -> str:
         """Compute a returned lazy value in the place of the call that returned it.
 
         In tail position the graph of the call is given up, so that a loop needs memory for one turn.
@@ -390,13 +387,12 @@ class GraphExecutionStrategy:
         if isinstance(parent, Scheduler):
             tail = self._tail(parent, place)
             if tail is not None:
+                with self.lock:
+                    self._open.discard(parent)
                 waiting, at = parent.parent, parent.parent_place
                 base, turn = parent.base, parent.turn + turns
                 rescue = _innermost((*tail, *parent.rescue))
         base = base or parent.place_id(place)
-        if waiting is not parent:
-            with self.lock:
-                self._open.discard(parent)  # type: ignore[arg-type]
         scheduler = self._launch(graph, waiting, at, base, turn + 1, due, rescue=rescue)
         return scheduler.place_id(scheduler.plan.target)
 
@@ -427,9 +423,7 @@ class GraphExecutionStrategy:
         self.advance(due)
         self._pump()
 
-    def call_at(
-        self, parent: Continuation, place: int
-    ) -> tuple[Task[..., Any], Sequence[Any], Mapping[str, Any]]:
+    def call_at(self, parent: Continuation, place: int) -> tuple[Task[..., Any], Sequence[Any], Mapping[str, Any]]:
         """The task and the finished arguments of the call at a place."""
         if isinstance(parent, Scheduler):
             lazy: Any = parent.graph.lazies[place]
@@ -517,7 +511,7 @@ class GraphExecutionStrategy:
                 heappush(scheduler.ready, index)
                 self.list_source(scheduler)
                 return
-        self.on_loop(lambda: self.processor.feed(mapping, lane))
+        self.on_loop(partial(self.processor.feed, mapping, lane))
 
     def lane_of_items(self, lazy: MappedLazyResult[Any]) -> int:
         """Where the items of a map go."""
@@ -573,7 +567,7 @@ class GraphExecutionStrategy:
                     heappop(ready)
                 elif self.interrupted:
                     heappop(ready)
-                    self.on_loop(lambda mapping=mapping: self.processor.feed(mapping, PROCESSOR))
+                    self.on_loop(partial(self.processor.feed, mapping, PROCESSOR))
                 else:
                     return scheduler, index
             sources.pop()
