@@ -114,7 +114,7 @@ class ExtrasPolicy:
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
         """Take the counts of an xdist worker: each collects everything, so those of any one will do."""
-        self.left_out = Counter(node.workeroutput.get("left_out_for_extras", self.left_out))
+        self.left_out = Counter(getattr(node, "workeroutput", {}).get("left_out_for_extras", self.left_out))
 
     def pytest_sessionfinish(self) -> None:
         output = getattr(self.config, "workeroutput", None)

@@ -11,7 +11,6 @@ workflows: `sources.py` finds and reads files, `survey.py` counts what is in one
 
 from __future__ import annotations
 
-import os
 import sysconfig
 import tempfile
 import time
@@ -116,8 +115,8 @@ def open_store(path: Path, listing: Listing, taken_at: str, store: Store = cs.in
 
 
 @cs.task(retry=cs.Retry(READ_ATTEMPTS, delay=0.05, backoff=3, retry_on=UnsteadyFileError))
-def read(path: Path) -> tuple[bytes | None, str]:
-    """The content of a file, or why there is none.
+def read(path: Path) -> tuple[bytes, str]:
+    """The content of a file, or nothing and the reason why.
 
     A file that somebody is writing is read again a little later. One that cannot be had is for the report to
     list: a census does not fail because of it.
@@ -125,38 +124,33 @@ def read(path: Path) -> tuple[bytes | None, str]:
     try:
         return read_source(path), ""
     except UnreadableFileError as error:
-        return None, str(error)
+        return b"", str(error)
     except UnsteadyFileError as error:
         if cs.attempt() < READ_ATTEMPTS:
             raise
-        return None, f"{error}, {READ_ATTEMPTS} times"
+        return b"", f"{error}, {READ_ATTEMPTS} times"
 
 
 @cs.task(executor="inline")
-def kind_of(content: bytes | None, heavy: int) -> str:
-    if content is None:
+def kind_of(content: bytes, problem: str, heavy: int) -> str:
+    if problem:
         return "unread"
     if not content:
         return "empty"
     return "heavy" if len(content) >= heavy * 1024 else "light"
 
 
-light_survey = cs.task(survey.survey, name="survey")
+# One at a time in this process: Python parses on one thread anyway, more threads would only hold more syntax
+# trees in memory, and until 3.11.8 and 3.12.2 two threads that call `ast.parse` at once can disturb each other.
+light_survey = cs.task(survey.survey, name="survey", constraints={"parser": 1})
 heavy_survey = cs.task(survey.survey, name="survey-apart", executor="process")
 
 
 @cs.task
 def keep(
-    path: str,
-    kind: str,
-    content: bytes | None,
-    problem: str,
-    counted: survey.Survey,
-    store: Store = cs.inject(store),
+    path: str, kind: str, content: bytes, problem: str, counted: survey.Survey, store: Store = cs.inject(store)
 ) -> None:
-    if problem:
-        counted = survey.Survey(problem=problem)
-    store.add(path, kind, content or b"", counted)
+    store.add(path, kind, content, survey.Survey(problem=problem) if problem else counted)
 
 
 @cs.task
@@ -167,7 +161,7 @@ def examine(path: str, listing: Listing, cache: cs.InputsCache, heavy: int) -> c
     parsing uses all cores.
     """
     content, problem = read(listing.root / path).unpack(2)
-    kind = kind_of(content, heavy)
+    kind = kind_of(content, problem, heavy)
     counted = cs.Router(
         kind,
         {
@@ -208,15 +202,13 @@ def census() -> cs.LazyResult[str]:
     content of the files, so that the next census has to parse only what has changed.
     """
     root = cs.Param("root", default=Path(sysconfig.get_path("stdlib")), description="the folder with the files")
-    folder = cs.Param(
-        "out", default=Path("census-report"), description="the folder for the page and the database"
-    )
+    folder = cs.Param("out", default=Path("census-report"), description="the folder for the page and the database")
     cache_folder = cs.Param(
         "cache", default=None, type=Path, description="the folder for what is remembered [default: OUT/cache]"
     )
     reuse = cs.Param("reuse", default=True, description="use what earlier censuses remembered")
     heavy = cs.Param(
-        "heavy", default=8, description="files from this size on, in KiB, are parsed in processes of their own"
+        "heavy", default=4, description="files from this size on, in KiB, are parsed in processes of their own"
     )
     plot = cs.Param("plot", default=True, description="draw the pictures")
 
@@ -235,7 +227,7 @@ def census() -> cs.LazyResult[str]:
     return tell(page, output).after(written)
 
 
-program = cs.cli(census)
+program = cs.cli(census, system_resources={"parser": 1})
 
 if __name__ == "__main__":
     program()

@@ -85,9 +85,7 @@ def matrix(rows: Sequence[str], across: Sequence[str], values: Mapping[tuple[str
         )
     for down, row in enumerate(rows):
         y = head + down * _CELL
-        drawn.append(
-            f'<text class="name" x="{left - 8:.0f}" y="{y + _CELL / 2:.0f}">{escape(_short(row))}</text>'
-        )
+        drawn.append(f'<text class="name" x="{left - 8:.0f}" y="{y + _CELL / 2:.0f}">{escape(_short(row))}</text>')
         for place, column in enumerate(across):
             number = values.get((row, column), 0)
             shade = number**0.5 / full
@@ -120,6 +118,4 @@ def _short(name: str) -> str:
 
 
 def _svg(width: float, height: float, drawn: Sequence[str]) -> str:
-    return (
-        f'<svg viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" role="img">{"".join(drawn)}</svg>'
-    )
+    return f'<svg viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" role="img">{"".join(drawn)}</svg>'

@@ -90,16 +90,11 @@ def with_pictures(page: Page) -> Page:
             [(each.name, each.coverage or 0, f"{each.coverage or 0:.0%}") for each in documented], largest=1
         ),
         "lengths": charts.columns(
-            [
-                (name, number, f"{number:,}")
-                for name, number in zip(length_names(), summary.lengths, strict=True)
-            ],
+            [(name, number, f"{number:,}") for name, number in zip(length_names(), summary.lengths, strict=True)],
             width=1060,
             height=240,
         ),
-        "imports": charts.matrix(
-            summary.importers, [name for name, _, _ in summary.imported], summary.edges
-        ),
+        "imports": charts.matrix(summary.importers, [name for name, _, _ in summary.imported], summary.edges),
     }
     return replace(page, pictures=pictures)
 
@@ -108,25 +103,22 @@ def length_names() -> list[str]:
     """How the classes of function lengths are called.
 
     >>> length_names()[:2], length_names()[-1]
-    (['1–5', '6–10'], 'over 160')
+    (['1-5', '6-10'], 'over 160')
     """
     starts = [1, *(bound + 1 for bound in LENGTHS)]
-    closed = [f"{start}–{end}" for start, end in zip(starts, LENGTHS, strict=False)]
+    closed = [f"{start}-{end}" for start, end in zip(starts, LENGTHS, strict=False)]
     return [*closed, f"over {LENGTHS[-1]}"]
 
 
 def terminal_table(page: Page, report: Path, database: Path) -> str:
     """The largest packages and the sums, for people who look at a terminal."""
     summary = page.summary
-    rows = [("package", "files", "lines", "functions", "classes", "documented")]
+    rows: list[tuple[str, ...]] = [("package", "files", "lines", "functions", "classes", "documented")]
     rows += [_row(counts.name, counts) for counts in summary.packages[:_PACKAGES_IN_TABLE]]
     rows.append(_row("all tests", summary.tests))
     rows.append(_row("everything", summary.total))
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
-    lines = [
-        f"{row[0]:<{widths[0]}}" + "".join(f"  {cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))
-        for row in rows
-    ]  # fmt: skip
+    lines = ["  ".join([f"{row[0]:<{widths[0]}}", *map(str.rjust, row[1:], widths[1:])]) for row in rows]
     rule = "-" * len(lines[0])
     lines[1:1] = [rule]
     lines[-2:-2] = [rule]

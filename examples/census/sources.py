@@ -138,6 +138,4 @@ def shown(path: str | os.PathLike[str]) -> str:
     text = os.fspath(path)
     if text.isprintable():
         return text
-    return "".join(
-        each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in text
-    )
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in text)

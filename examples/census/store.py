@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -217,9 +217,7 @@ class Store:
         joined = "SELECT count(*) FROM {} LEFT JOIN {} USING (path) WHERE {}"
         (new,) = self._run(joined.format("file", "temp.before AS b", "b.path IS NULL")).fetchone()
         (gone,) = self._run(joined.format("temp.before AS b", "file AS f", "f.path IS NULL")).fetchone()
-        (changed,) = self._run(
-            joined.format("file", "temp.before AS b", "b.digest <> file.digest")
-        ).fetchone()
+        (changed,) = self._run(joined.format("file", "temp.before AS b", "b.digest <> file.digest")).fetchone()
         return Changes(earlier[0], new, changed, gone)
 
     def end(self, *, keep: bool) -> None:
@@ -255,8 +253,8 @@ def _largest(edges: dict[tuple[str, str], int], end: int) -> list[tuple[str, int
 
 
 @cs.resource(thread_affine=True)
-def store() -> Iterator[Store]:
+def store() -> Generator[Store, cs.Outcome, None]:
     """The store of a run: a SQLite connection belongs to one thread, so all who use it run there."""
     opened = Store()
-    outcome: cs.Outcome = yield opened
+    outcome = yield opened
     opened.end(keep=outcome.error is None)

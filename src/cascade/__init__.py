@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     from cascade.providers.shell import shell as shell
     from cascade.providers.text import format as format
     from cascade.providers.text import template as template
+    from cascade.providers.text import template_file as template_file
     from cascade.tools.cli import cli as cli
     from cascade.tools.dry_run import dry_run as dry_run
     from cascade.tools.pictures import visualize as visualize
@@ -96,6 +97,8 @@ _LAZY: Final = {
     "read": "cascade.providers.files",
     "shell": "cascade.providers.shell",
     "template": "cascade.providers.text",
+    "template_file": "cascade.providers.text",
+    "testing": "cascade.testing",
     "visualize": "cascade.tools.pictures",
     "write": "cascade.providers.files",
 }
@@ -104,7 +107,8 @@ _LAZY: Final = {
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module 'cascade' has no attribute {name!r}")
-    value = getattr(import_module(_LAZY[name]), name)
+    module = import_module(_LAZY[name])
+    value = module if name == "testing" else getattr(module, name)
     globals()[name] = value
     return value
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import threading
 from typing import Any
@@ -84,8 +85,6 @@ def test_values_that_only_compare_equal_are_different_inputs(one: Any, other: An
 
 @pytest.mark.parametrize("value", [None, float("nan"), [1, {"a": (2,)}], {1, 2, 3}, b"bytes", 2**100])
 def test_equal_content_is_equal_whatever_the_object(value: Any) -> None:  # S2
-    import copy
-
     log = Log()
     note = log.task(pure=True)
     run(gather(note(value), note(copy.deepcopy(value))))

@@ -44,19 +44,20 @@ def _differences(built: Built, prediction: Prediction, seen: Observation) -> Ite
         yield Difference("called after the run had ended (S15)", f"functions {seen.late}")
     if seen.ended_twice:
         yield Difference("more than one terminal event (S28)", f"nodes {seen.ended_twice}")
-    # Where the ends are not known, those expected stand for them.
-    told = ledger.ends if seen.ends is None else seen.ends
+    told = seen.ends or {}
     ends = Counter({end: times for end, times in told.items() if end[0].startswith(CALLED)})
     if not ledger.failures and not ledger.vague:
         yield from _outcome(prediction, seen)
         yield from _calls(seen.calls, ledger.calls, Counter())
-        yield from _ends(ends, ledger.ends, Counter())
+        if seen.ends is not None:
+            yield from _ends(ends, ledger.ends, Counter())
     elif built.workflow.on_failure == "stop":
         yield from _stopped(ledger, seen, ends)
     else:
         yield from _failures(ledger, seen)
         yield from _calls(seen.calls, ledger.calls, ledger.spare_calls)
-        yield from _ends(ends, ledger.ends, ledger.spare_ends)
+        if seen.ends is not None:
+            yield from _ends(ends, ledger.ends, ledger.spare_ends)
         yield from _results(built, prediction, seen)
 
 

@@ -199,27 +199,38 @@ class Variant:
     Args:
         name: for messages.
         make: makes the engine from a bus and the number of slots that it has.
+        listens: whether to subscribe to events; without, ends are not known.
         hangs_after: seconds that no workflow can take unless it hangs.
     """
 
-    def __init__(self, name: str, make: Callable[[cs.MessageBus, int], Any], hangs_after: float = 30.0) -> None:
+    def __init__(
+        self,
+        name: str,
+        make: Callable[[cs.MessageBus, int], Any],
+        *,
+        listens: bool = True,
+        hangs_after: float = 30.0,
+    ) -> None:
         self.name = name
         self.make = make
+        self.listens = listens
         self.hangs_after = hangs_after
-        self.engines: dict[int, tuple[Any, _Listener]] = {}
+        self.engines: dict[int, tuple[Any, _Listener | None]] = {}
 
-    def engine(self, capacity: int) -> tuple[Any, _Listener]:
+    def engine(self, capacity: int) -> tuple[Any, _Listener | None]:
         if capacity not in self.engines:
             bus = cs.MessageBus()
-            self.engines[capacity] = self.make(bus, capacity), _Listener(bus)
+            self.engines[capacity] = self.make(bus, capacity), _Listener(bus) if self.listens else None
         return self.engines[capacity]
 
     async def observe(self, built: Built) -> Observation:
         """Run a workflow alone."""
         engine, listener = self.engine(built.workflow.capacity)
-        listener.events.clear()
+        if listener is not None:
+            listener.events.clear()
         seen = await self._run(engine, built)
-        listener.report(seen)
+        if listener is not None:
+            listener.report(seen)
         return seen
 
     async def observe_together(self, several: list[Built]) -> list[Observation]:

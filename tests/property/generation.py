@@ -82,6 +82,7 @@ class _Maker:
         self.failing = self.on_failure != "never"
         self.outer: list[_Made] = []
         self.open: list[int] = []
+        self.once: list[int] = []
 
     def workflow(self) -> Workflow:
         graph = _GraphMaker(self, None)
@@ -145,7 +146,8 @@ class _Maker:
             else:
                 result = last
         else:
-            result = graph.target()
+            result = Ref(graph.put(graph.skippable(), "number")) if self.chance(25) else graph.target()
+            self.once.append(key)
         template = Template(tuple(made.node for made in graph.made), result)
         fails = Fails(1, 2) if self.chance(15) else None
         self.functions[key] = replace(self.functions[key], template=template, fails=fails)
@@ -187,6 +189,9 @@ class _GraphMaker:
         used = {link.node for made in self.made for link in node_links(made.node) if isinstance(link, Ref)}
         loose = [Ref(place) for place in range(len(self.made)) if place not in used]
         style = self.numbers(0, 5)
+        if self.made and isinstance(self.made[-1].node, (Pipeline, Sequence, Route)) and self.chance(40):
+            # Nothing but connectors between what they join and the target.
+            style = 4
         if style < 4 and len(loose) > 1:
             return Container(self.one_of(("list", "tuple", "dict")), tuple(loose))
         if style == 5 or not self.made:
@@ -327,7 +332,9 @@ class _GraphMaker:
         routes = []
         for key in keys:
             if self.chance(12):
-                routes.append((key, Ref(self.put(self._skippable(), "number"))))
+                routes.append((key, Ref(self.put(self.skippable(), "number"))))
+            elif self.chance(12):
+                routes.append((key, Ref(self.route())))
             elif lists:
                 routes.append((key, Ref(self.plain_call("list2"))))
             elif self.chance(40):
@@ -341,7 +348,7 @@ class _GraphMaker:
         key = self.maker.function()
         return self.put(Call(key, (("b", Ref(router)),), self.policy(key, 5)), _kind(self.maker.functions[key]))
 
-    def _skippable(self) -> Call:
+    def skippable(self) -> Call:
         """A call with a condition of its own: a route that may turn out skipped."""
         key = self.maker.function("number")
         return Call(key, (), replace(self.policy(key, 0), run_if=self.condition()))
@@ -399,7 +406,7 @@ class _GraphMaker:
         """Two or three nodes that exist or are made for it, in an order that contradicts no data."""
         fresh = self.numbers(0, 2)
         for _ in range(fresh):
-            self.call() if self.chance(70) else self.conditional()
+            self.one_of((self.call, self.call, self.conditional, self.continuing))()
         members: list[int] = []
         for place, made in enumerate(self.made):
             node = made.node
@@ -427,6 +434,9 @@ class _GraphMaker:
         steps = []
         for _ in range(self.numbers(1, 4)):
             key = self.maker.function("number" if self.chance(70) else None)
+            if self.maker.once and self.chance(25):
+                # Whatever number it is fed, such a function returns its graph at most once.
+                key = self.one_of(self.maker.once)
             style = self.one_of(("task", "partial", "function"))
             args = () if style == "task" or self.chance(40) else ((PARAMETERS[2], self.expression(1)),)
             steps.append(Step(key, args, self.policy(key, 40), style))

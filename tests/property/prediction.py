@@ -29,7 +29,7 @@ class Skipped:
 
     reason: str
     routed: bool = False
-    members: frozenset[str] = frozenset()
+    members: frozenset[str] = field(default=frozenset(), compare=False)
 
 
 @dataclass(frozen=True)

@@ -31,9 +31,18 @@ def variants() -> list[Variant]:
     def engine(bus: cs.MessageBus, capacity: int, **parts: int) -> cs.Engine:
         return cs.create_engine(bus=bus, system_resources={"slots": capacity}, **parts)
 
+    def limited(bus: cs.MessageBus, capacity: int) -> cs.Engine:
+        made = engine(bus, capacity)
+        made.constraints.set(cs.GlobalConstraint.concurrency(1, "global"))
+        return made
+
     return [
         Variant("default", engine),
+        # Without subscribers no event is built, and plain calls take their shortest way.
+        Variant("nobody listens", engine, listens=False),
         Variant("one worker", lambda bus, capacity: engine(bus, capacity, max_workers=1)),
+        # With any limit in force every call takes the long way, through the processor.
+        Variant("one call at a time", limited),
     ]
 
 

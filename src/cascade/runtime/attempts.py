@@ -104,9 +104,7 @@ class Attempt:
         except asyncio.CancelledError:
             if task.done():
                 return task.result()
-            self._asked_to_stop = True
-            task.cancel()
-            await self._ended_or_grace(task)
+            await self._cancel(task)
             raise
 
     def _context(self) -> CallContext:
@@ -160,9 +158,7 @@ class Attempt:
         try:
             await asyncio.wait([call, over], return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
-            self._asked_to_stop = True
-            call.cancel()
-            await self._ended_or_grace(call)
+            await self._cancel(call)
             raise
         finally:
             timer.cancel()
@@ -177,6 +173,13 @@ class Attempt:
             if not await self._ended_or_grace(call):
                 self._leave_behind(call, seconds)
         raise error
+
+    async def _cancel(self, call: asyncio.Task[Any]) -> None:
+        """Ask a call to stop, cancel it, and wait; a coroutine that ignores that is left behind after the grace."""
+        self._asked_to_stop = True
+        call.cancel()
+        if not await self._ended_or_grace(call):
+            self._leave_behind(call, self._strategy.engine.grace)
 
     async def _ended_or_grace(self, call: asyncio.Task[Any]) -> bool:
         """Wait for a call that was cancelled; coroutines that ignore it get no more than the grace."""

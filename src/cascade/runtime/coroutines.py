@@ -58,12 +58,23 @@ class CoroutineLane:
         self._standby: asyncio.Task[None] | None = None
         self._active = False
         self._slice_ends = 0.0
+        self._serving: dict[asyncio.Task[None], tuple[Continuation, int, float]] = {}
 
     def add(self, parent: Continuation, place: int) -> None:
         """Have a server run a place; on the loop."""
         self._units.append((parent, place))
         if not self._active:
             self._ensure_standby()
+
+    def leave_behind(self) -> set[asyncio.Task[None]]:
+        """Give up the calls that go on although they were cancelled; the servers that still wait for them."""
+        run = self._strategy.run
+        left = {server: unit for server, unit in self._serving.items() if not server.done()}
+        for parent, place, began in left.values():
+            name = parent.name_of(place)
+            run.left_behind(parent, place, name, self._strategy.engine.grace)
+            run.finished(parent, place, name, began, status="Cancelled")
+        return set(left)
 
     def _ensure_standby(self) -> None:
         if self._standby is None:
@@ -72,6 +83,8 @@ class CoroutineLane:
     async def _serve(self) -> None:
         strategy = self._strategy
         monotonic = strategy.run.clock.monotonic
+        server = self._standby
+        assert server is not None
         self._standby = None
         self._active = True
         self._slice_ends = monotonic() + _SLICE_SECONDS
@@ -82,19 +95,21 @@ class CoroutineLane:
                     self._ensure_standby()
                     return
                 parent, place = self._units.popleft()
+                began = strategy.run.started(parent, place, parent.name_of(place)) if strategy.run.tells else 0.0
+                self._serving[server] = (parent, place, began)
                 due: Due = []
-                await self._call(parent, place, due)
+                await self._call(parent, place, began, due)
                 strategy.advance_on_loop(due)
         finally:
             self._active = False
+            self._serving.pop(server, None)
 
-    async def _call(self, parent: Continuation, place: int, due: Due) -> None:
+    async def _call(self, parent: Continuation, place: int, began: float, due: Due) -> None:
         """Make a call and, while it returns one plain call of literals, that one too: a loop without graphs."""
         strategy = self._strategy
         run = strategy.run
         teller, at = parent, place
         name = parent.name_of(place)
-        began = run.started(parent, place, name) if run.tells else 0.0
         turns = 0
         try:
             task, args, kwargs = strategy.call_at(parent, place)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -90,8 +90,8 @@ class FakeExecutor(SpyExecutor):
     """Answers in the place of tasks, so that the wiring of a workflow can be tested without what its tasks do.
 
     Args:
-        answers: by the name of a task: a value, an exception to raise, or a function of the call's arguments, which
-            may be a coroutine function.
+        answers: by the name of a task: a value, an exception to raise, or a function (maybe a coroutine function) that
+            is called with the arguments of the task.
         otherwise: who makes the calls of all other tasks; without it, a call without an answer fails.
 
     >>> import asyncio
@@ -147,9 +147,9 @@ class _Answers:
                 raise MissingAnswerError(node.name, sorted(self._answers))
             return await self._otherwise.execute(node, args, kwargs)
         answer = self._answers[node.name]
-        if isinstance(answer, BaseException):
+        if isinstance(answer, BaseException) or (isinstance(answer, type) and issubclass(answer, BaseException)):
             raise answer
-        if not _is_function(answer):
+        if not inspect.isroutine(answer):
             return answer
         value = answer(*args, **kwargs)
         return await value if inspect.isawaitable(value) else value
@@ -157,8 +157,3 @@ class _Answers:
     async def close(self) -> None:
         if self._otherwise is not None:
             await self._otherwise.close()
-
-
-def _is_function(answer: Any) -> bool:
-    function: Callable[..., Any] | None = answer if inspect.isroutine(answer) else None
-    return function is not None

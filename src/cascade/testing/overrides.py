@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, overload
@@ -19,9 +19,7 @@ _MISSING: Any = object()
 
 
 @overload
-def override_resource(
-    resource: str | ResourceDefinition, provider: Any, /
-) -> AbstractContextManager[None]: ...
+def override_resource(resource: str | ResourceDefinition, provider: Any, /) -> AbstractContextManager[None]: ...
 @overload
 def override_resource(
     engine: Engine | None, resource: str | ResourceDefinition, provider: Any, /
@@ -66,7 +64,7 @@ def override_resource(first: Any, second: Any, third: Any = _MISSING, /) -> Abst
 
 
 @contextmanager
-def _in_context(name: str, provider: Any) -> Iterator[None]:
+def _in_context(name: str, provider: Any) -> Generator[None, None, None]:
     token = context_overrides.set(MappingProxyType({**context_overrides.get(), name: provider}))
     try:
         yield
@@ -75,7 +73,7 @@ def _in_context(name: str, provider: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _on_engine(engine: Engine, name: str, provider: Any) -> Iterator[None]:
+def _on_engine(engine: Engine, name: str, provider: Any) -> Generator[None, None, None]:
     undo = engine.override_resource_provider(name, provider)
     try:
         yield

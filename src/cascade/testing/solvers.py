@@ -35,7 +35,7 @@ class SpySolver:
     """
 
     def __init__(self, inner: Solver | None = None) -> None:
-        self._inner = inner or NativeSolver()
+        self._inner: Solver = inner or NativeSolver()
         self._lock = threading.Lock()
         self._planned: list[tuple[Graph, ExecutionPlan]] = []
 

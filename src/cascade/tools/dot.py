@@ -46,7 +46,8 @@ def write(graph: Graph) -> str:
     for edge in graph.edges:
         label = f'label="{_escaped(edge.label)}", ' if edge.label else ""
         kind = edge.edge_type.value.replace(" ", "-")
-        lines.append(f'  n{edge.source.index} -> n{edge.target.index} [{label}class="{kind}", {_EDGES[edge.edge_type]}];')
+        look = f'class="{kind}", {_EDGES[edge.edge_type]}'
+        lines.append(f"  n{edge.source.index} -> n{edge.target.index} [{label}{look}];")
     lines.append("}")
     return "\n".join(lines)
 

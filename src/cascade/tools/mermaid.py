@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from cascade.graph.model import EdgeType, NodeKind
@@ -40,7 +41,7 @@ _LINES: Final = {
     EdgeType.SEQUENCE: ("==>", "#7c3aed"),
     EdgeType.ROUTER_ROUTE: ("--x", "#0891b2"),
 }
-_HARMLESS: Final = frozenset(" _.,-+=/'()[]…")
+_HARMFUL: Final = re.compile(r"(?<![^\W_])_|_(?![^\W_])|[^\w ,/'\[\]…]")
 _WRITTEN: Final = {edge_type: line for edge_type, (line, _) in _LINES.items()}
 
 
@@ -50,7 +51,7 @@ def write(graph: Graph) -> str:
     for node in graph.nodes:
         opening, closing = _SHAPES[node.kind]
         label = "<br/>".join(map(_escaped, [title_of(node), *notes_on(node.lazy)]))
-        lines.append(f'  n{node.index}{opening}"{label}"{closing}:::{node.kind.value}')
+        lines.append(f'  n{node.index}{opening}"{label}"{closing}:::{_class_of(node.kind)}')
     styled: dict[EdgeType, list[str]] = {}
     for number, edge in enumerate(graph.edges):
         styled.setdefault(edge.edge_type, []).append(str(number))
@@ -58,11 +59,16 @@ def write(graph: Graph) -> str:
         lines.append(f"  n{edge.source.index} {_WRITTEN[edge.edge_type]}{label} n{edge.target.index}")
     for kind in dict.fromkeys(node.kind for node in graph.nodes):
         fill, stroke = _COLORS[kind]
-        lines.append(f"  classDef {kind.value} fill:{fill},stroke:{stroke},color:#0f172a")
+        lines.append(f"  classDef {_class_of(kind)} fill:{fill},stroke:{stroke},color:#0f172a")
     for edge_type, numbers in styled.items():
         lines.append(f"  linkStyle {','.join(numbers)} stroke:{_LINES[edge_type][1]}")
     lines.append(f"  style n{graph.target} stroke-width:4px")
     return "\n".join(lines)
+
+
+def _class_of(kind: NodeKind) -> str:
+    """The class of nodes of a kind; `call` alone is a word of Mermaid's own."""
+    return f"kind_{kind.value}"
 
 
 def _escaped(text: str) -> str:
@@ -71,7 +77,4 @@ def _escaped(text: str) -> str:
     Mermaid looks into quotes for directives, markdown, entities and even styles, and browsers for HTML: so whatever
     is not known to be harmless stands there as its number.
     """
-    return "".join(
-        character if character.isalnum() or character in _HARMLESS else f"#{ord(character)};"
-        for character in shortened(text)
-    ) or " "
+    return _HARMFUL.sub(lambda found: f"#{ord(found[0])};", shortened(text)) or " "

@@ -14,6 +14,7 @@ from cascade.spec.resource import Inject
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import TypeGuard
 
     from cascade.graph.model import Node
     from cascade.spec.lazy_types import LazyResult
@@ -24,10 +25,10 @@ _ADDRESS: Final = re.compile(r"\b0x[0-9a-fA-F]{4,}")
 
 
 def shortened(text: str, longest: int = LONGEST) -> str:
-    """A text without its middle where it is long, and with escapes for what cannot be seen.
+    r"""A text without its middle where it is long, and with escapes for what cannot be seen.
 
-    >>> shortened("two\\nlines"), shortened("a" * 100, 9)
-    ('two\\\\nlines', 'aaaaa…aaa')
+    >>> print(shortened("two\nlines"), shortened("a" * 100, 9))
+    two\nlines aaaaa…aaa
     """
     if len(text) > longest:
         tail = (longest - 1) * 2 // 5
@@ -38,6 +39,8 @@ def shortened(text: str, longest: int = LONGEST) -> str:
 def title_of(node: Node) -> str:
     """What a node is called in a picture."""
     lazy = node.lazy
+    if lazy.policy is not None and lazy.policy.name is not None:
+        return lazy.policy.name
     if isinstance(lazy, Constant):
         # Addresses differ from process to process, and a picture is compared with the one before.
         return _ADDRESS.sub("0x...", preview(lazy.value))
@@ -59,7 +62,7 @@ def _derived_title(lazy: Any) -> str:
 def notes_on(lazy: LazyResult[Any]) -> list[str]:
     """What was asked for a computation beside its inputs: where, how often, how long, with what."""
     notes: list[str] = []
-    if isinstance(lazy, (Call, MappedLazyResult)):
+    if _makes_calls(lazy):
         if lazy.task.executor is not None:
             notes.append(f"executor {lazy.task.executor}")
         notes.extend(f"injects {name}" for name in dict.fromkeys(_injected_names(lazy)))
@@ -72,9 +75,17 @@ def notes_on(lazy: LazyResult[Any]) -> list[str]:
         notes.append(f"timeout {policy.timeout:g} s")
     if policy.cache is not None:
         notes.append("cached")
-    for resource, amount in (policy.constraints or {}).items():
-        notes.append(f"{resource} {'?' if is_lazy(amount) else preview(amount)}")
+    # An amount that is lazy has an edge of its own.
+    notes.extend(
+        f"{resource} {preview(amount)}"
+        for resource, amount in (policy.constraints or {}).items()
+        if not is_lazy(amount)
+    )
     return notes
+
+
+def _makes_calls(lazy: LazyResult[Any]) -> TypeGuard[Call[Any] | MappedLazyResult[Any]]:
+    return isinstance(lazy, (Call, MappedLazyResult))
 
 
 def _injected_names(lazy: Call[Any] | MappedLazyResult[Any]) -> Iterator[str]:

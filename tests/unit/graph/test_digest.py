@@ -135,7 +135,7 @@ def test_values_of_other_type_or_content_have_other_digests():
         assert len(digest(value)) == 16
 
 
-@pytest.mark.parametrize("value", VALUES, ids=lambda value: repr(value)[:40])
+@pytest.mark.parametrize("value", VALUES, ids=[f"{place} {type(value).__name__}" for place, value in enumerate(VALUES)])
 def test_a_value_keeps_its_digest_inside_another_and_when_rebuilt(value):
     assert digest(value) == digest(value)
     assert digest([value]) == digest([value])

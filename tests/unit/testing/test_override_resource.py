@@ -143,9 +143,7 @@ def test_it_holds_for_graphs_that_tasks_return() -> None:
 
 def test_for_an_engine_it_holds_whoever_starts_the_run() -> None:
     async def main():
-        async with cs.create_engine(resources=[database]) as engine, cs.create_engine(
-            resources=[database]
-        ) as other:
+        async with cs.create_engine(resources=[database]) as engine, cs.create_engine(resources=[database]) as other:
             with override_resource(engine, "database", "fake"):
                 found = await asyncio.to_thread(lambda: asyncio.run(engine.run(query())))
                 values = [found, await engine.run(query()), await other.run(query())]

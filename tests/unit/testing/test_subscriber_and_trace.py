@@ -111,7 +111,7 @@ def test_a_test_can_wait_for_an_event_to_steer_a_run_by_it() -> None:
 def test_waiting_in_vain_tells_what_was_heard() -> None:
     bus = cs.MessageBus()
     spy = SpySubscriber(bus)
-    with pytest.raises(TimeoutError, match="expected 1 RunFinished within 0.01 s, heard: nothing"):
+    with pytest.raises(TimeoutError, match=r"expected 1 RunFinished within 0\.01 s, heard: nothing"):
         spy.wait_for(RunFinished, patience=0.01)
     bus.publish(RunStarted(run_id="r", target_tasks=(), params={}))
     with pytest.raises(TimeoutError, match="heard: RunStarted"):

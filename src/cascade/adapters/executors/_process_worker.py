@@ -261,7 +261,7 @@ def _answer(request: list[memoryview]) -> list[Part]:
 def _tell_of_call() -> None:
     """Let the call ask about itself, if what it needs has loaded Cascade."""
     asked: Any = sys.modules.get("cascade.spec.context")
-    if asked is not None and current_context:
+    if asked is not None and "task_id" in current_context:
         asked.current_call.set(asked.CallContext(**current_context, asked_to_stop=cancel_requested.is_set))
 
 

@@ -119,6 +119,8 @@ class GraphExecutionStrategy:
         """
         asked: set[asyncio.Task[None]] = set()
         self.settling = self.run.stopping
+        clock = self.run.clock
+        patience = clock.call_at(clock.monotonic() + self.engine.grace, self._lose_patience, loop=self.run.loop)
         while not self._abandoned:
             for task in self.tasks - asked:
                 task.cancel()
@@ -131,10 +133,16 @@ class GraphExecutionStrategy:
             except asyncio.CancelledError as cancelled:
                 self.stop(cancelled)
                 self.settling = True
+        patience.cancel()
         self._tell_stopped()
         for scheduler in self._open:
             for mapping in scheduler.maps.values():
                 mapping.close()
+
+    def _lose_patience(self) -> None:
+        """Wait no longer for coroutines that ignore their cancellation; threads cannot help being waited for."""
+        self.tasks -= self.coroutines.leave_behind()
+        self._quiet.set()
 
     def abandon(self) -> None:
         """Wait for nothing any more: the second Ctrl-C."""

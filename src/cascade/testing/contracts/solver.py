@@ -136,9 +136,7 @@ class SolverContract(ABC):
         assert _columns(graph) == before
 
     @pytest.mark.parametrize("workflow", _WORKFLOWS)
-    def test_an_engine_with_it_computes_what_is_expected(
-        self, workflow: Callable[[], tuple[Any, Any]]
-    ) -> None:
+    def test_an_engine_with_it_computes_what_is_expected(self, workflow: Callable[[], tuple[Any, Any]]) -> None:
         async def scenario(target: Any) -> Any:
             async with create_engine(self.make_solver()) as engine:
                 return await engine.run(target)

@@ -42,9 +42,7 @@ class StateBackendContract(ABC):
 
         asyncio.run(scenario())
 
-    @pytest.mark.parametrize(
-        "value", [None, False, 0, "", [], {}, "text", b"\x00\xff", {"a": [1, (2.5, None)]}]
-    )
+    @pytest.mark.parametrize("value", [None, False, 0, "", [], {}, "text", b"\x00\xff", {"a": [1, (2.5, None)]}])
     def test_a_result_comes_back_as_it_was(self, value: object) -> None:
         async def scenario() -> None:
             state = self.make_backend("run")
