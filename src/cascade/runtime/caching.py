@@ -146,8 +146,15 @@ class CacheEntry:
         self._stays = True
         assert outcome.more is not None
         run = self._strategy.run
-        continues_as = self._strategy.follow(self, 0, outcome.more, due)
-        run.finished(self.parent, self.place, self._name(), outcome.began, continues_as=continues_as)
+        try:
+            scheduler = self._strategy.continuation(self, 0, outcome.more)
+        except BaseException as error:
+            self._strategy.engine.keys_under_way.give_up(self)
+            run.finished(self.parent, self.place, self._name(), outcome.began, error=error)
+            self._strategy.fail(self.parent, self.place, error, due, attempt=outcome.attempt)
+            return
+        run.finished(self.parent, self.place, self._name(), outcome.began, continues_as=scheduler.target_id)
+        self._strategy.begin(scheduler, due)
 
     def place_id(self, place: int) -> str:
         """The id of the call itself: the entry is not seen from outside."""

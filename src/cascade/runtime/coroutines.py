@@ -133,6 +133,7 @@ class CoroutineLane:
                 if turns % _TURNS_BETWEEN_LOOKS == 0 and run.clock.monotonic() > self._slice_ends:
                     await self._awaited(asyncio.sleep(0), base)
                     self._slice_ends = run.clock.monotonic() + _SLICE_SECONDS
+            succession = None if more is None else strategy.continuation(parent, place, more, turns=turns)
         except BaseException as error:
             self._active = True
             if isinstance(error, asyncio.CancelledError) and run.stopping:
@@ -141,9 +142,9 @@ class CoroutineLane:
             run.finished(teller, at, name, began, error=error)
             strategy.fail(parent, place, error, due, turn=teller if isinstance(teller, Turn) else None)
             return
-        if more is not None:
-            continues_as = strategy.follow(parent, place, more, due, turns=turns)
-            run.finished(teller, at, name, began, continues_as=continues_as)
+        if succession is not None:
+            run.finished(teller, at, name, began, continues_as=succession.target_id if run.tells else None)
+            strategy.begin(succession, due)
         else:
             run.finished(teller, at, name, began, result=value)
             strategy.conclude(parent, place, value, due)

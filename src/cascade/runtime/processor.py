@@ -148,14 +148,20 @@ class NodeProcessor:
         strategy = self._strategy
         run = strategy.run
         name = parent.name_of(place)
+        succession: Scheduler | None = None
+        if outcome.error is None and outcome.more is not None:
+            try:
+                succession = strategy.continuation(parent, place, outcome.more)
+            except BaseException as error:
+                outcome.error = error
         if outcome.cancelled:
             run.finished(parent, place, name, outcome.began, status="Cancelled")
         elif outcome.error is not None:
             run.finished(parent, place, name, outcome.began, error=outcome.error)
             strategy.fail(parent, place, outcome.error, due, attempt=outcome.attempt)
-        elif outcome.more is not None:
-            continues_as = strategy.follow(parent, place, outcome.more, due)
-            run.finished(parent, place, name, outcome.began, continues_as=continues_as)
+        elif succession is not None:
+            run.finished(parent, place, name, outcome.began, continues_as=succession.target_id)
+            strategy.begin(succession, due)
         else:
             run.finished(parent, place, name, outcome.began, result=outcome.value)
             strategy.conclude(parent, place, outcome.value, due)

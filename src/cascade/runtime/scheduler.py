@@ -134,6 +134,11 @@ class Scheduler:
             return f"{self.base}@{self.turn}/{node_id}"
         return f"{self.base}/{node_id}" if self.base else node_id
 
+    @property
+    def target_id(self) -> str:
+        """The id of the node whose value this graph is for."""
+        return self.place_id(self.plan.target)
+
     def name_of(self, index: int) -> str:
         """The name of a node's task."""
         return self.graph.lazies[index].name

@@ -74,22 +74,26 @@ class WorkerLane:
             self._helpers += 1
             unit = strategy.take_locked()
             asks = unit is not None and self._asks_locked()
-        while unit is not None:
-            if asks:
-                self._ask()
-            scheduler, index = unit
-            due: Due = []
-            if scheduler.plan.lanes[index] == MAP:
-                self._call_items(scheduler, index, due)
-            else:
-                self._call(scheduler, index, due)
-            if due:
-                strategy.advance(due)
-            with lock:
-                if self._others_wait():
-                    break
-                unit = strategy.take_locked()
-                asks = unit is not None and self._asks_locked()
+        try:
+            while unit is not None:
+                if asks:
+                    self._ask()
+                scheduler, index = unit
+                due: Due = []
+                if scheduler.plan.lanes[index] == MAP:
+                    self._call_items(scheduler, index, due)
+                else:
+                    self._call(scheduler, index, due)
+                if due:
+                    strategy.advance(due)
+                with lock:
+                    if self._others_wait():
+                        break
+                    unit = strategy.take_locked()
+                    asks = unit is not None and self._asks_locked()
+        except BaseException as defect:
+            # Nothing of users is called outside their own handlers: better a run that fails than one that hangs.
+            strategy.stop(defect)
         here.run = here.parent = None
         with lock:
             self._helpers -= 1
@@ -155,9 +159,7 @@ class WorkerLane:
                 or strategy.interrupted
                 or (turns % _TURNS_BETWEEN_LOOKS == _TURNS_BETWEEN_LOOKS - 1 and self._must_yield())
             ):
-                continues_as = strategy.follow(parent, place, more, due, turns=turns)
-                if run.tells:
-                    run.finished(teller, at, teller.name_of(at), began, continues_as=continues_as)
+                self._follow(parent, place, more, turns, teller, at, began, due)
                 return
             call: Any = more
             turns += 1
@@ -181,6 +183,30 @@ class WorkerLane:
                 strategy.conclude(parent, place, value, due)
                 return
             more = found
+
+    def _follow(
+        self,
+        parent: Continuation,
+        place: int,
+        more: LazyResult[Any],
+        turns: int,
+        teller: Continuation,
+        at: int,
+        began: float,
+        due: Due,
+    ) -> None:
+        """Compute what a call returned as a graph of its own."""
+        strategy = self._strategy
+        run = strategy.run
+        try:
+            scheduler = strategy.continuation(parent, place, more, turns=turns)
+        except BaseException as error:
+            run.finished(teller, at, teller.name_of(at), began, error=error)
+            strategy.fail(parent, place, error, due)
+            return
+        if run.tells:
+            run.finished(teller, at, teller.name_of(at), began, continues_as=scheduler.target_id)
+        strategy.begin(scheduler, due)
 
     def _must_yield(self) -> bool:
         """Whether something else is ready that no thread is free for."""

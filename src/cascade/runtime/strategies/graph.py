@@ -81,9 +81,11 @@ class GraphExecutionStrategy:
         unsubscribe = self.engine.constraints.subscribe(self._look_up)
         self._look_up()
         try:
-            due: Due = []
-            self._root = self._launch(graph, None, 0, "", 0, due, keeps_all=self.run.goes_on)
+            plan, graph = self.engine.plan_for(graph)
+            self._root = Scheduler(plan, graph, keeps_all=self.run.goes_on)
             self._root.caller = self.run.caller_place()
+            due: Due = []
+            self.begin(self._root, due)
             self.advance(due)
             try:
                 await self._ended
@@ -199,30 +201,16 @@ class GraphExecutionStrategy:
 
     # A graph begins and ends.
 
-    def _launch(
-        self,
-        graph: Graph,
-        parent: Continuation | None,
-        place: int,
-        base: str,
-        turn: int,
-        due: Due,
-        *,
-        keeps_all: bool = False,
-        rescue: tuple[tuple[Any, ...], ...] = (),
-    ) -> Scheduler:
-        plan, graph = self.engine.plan_for(graph)
-        scheduler = Scheduler(plan, graph, parent, place, base, turn, keeps_all)
-        scheduler.rescue = rescue
-        if graph.special:
+    def begin(self, scheduler: Scheduler, due: Due) -> None:
+        """Start what waits for nothing in a graph."""
+        if scheduler.graph.special:
             scheduler.flow = FlowManager(scheduler, self.lock)
         with self.lock:
-            if self.run.stopping and parent is not None:
-                return scheduler
+            if self.run.stopping:
+                return
             self._open.add(scheduler)
             scheduler.start(due)
             self.list_source(scheduler)
-        return scheduler
 
     def list_source(self, scheduler: Scheduler) -> None:
         """Let worker threads find what is ready in a graph; with the lock."""
@@ -373,16 +361,16 @@ class GraphExecutionStrategy:
 
     # A place continues with what its call returned.
 
-    def follow(self, parent: Continuation, place: int, lazy: LazyResult[Any], due: Due, *, turns: int = 0) -> str:
-        """Compute a returned lazy value in the place of the call that returned it.
+    def continuation(self, parent: Continuation, place: int, lazy: LazyResult[Any], *, turns: int = 0) -> Scheduler:
+        """Prepare the graph that computes a returned lazy value in the place of the call that returned it.
 
         In tail position the graph of the call is given up, so that a loop needs memory for one turn.
 
         Args:
             turns: how many turns a loop without graphs has made since.
 
-        Returns:
-            The id of the node that continues.
+        Raises:
+            ValidationError: something is wrong with the graph, as before a run.
         """
         graph = build(lazy)
         if graph.special:
@@ -400,9 +388,10 @@ class GraphExecutionStrategy:
                 waiting, at = parent.parent, parent.parent_place
                 base, turn = parent.base, parent.turn + turns
                 rescue = _innermost((*tail, *parent.rescue))
-        base = base or parent.place_id(place)
-        scheduler = self._launch(graph, waiting, at, base, turn + 1, due, rescue=rescue)
-        return scheduler.place_id(scheduler.plan.target)
+        plan, graph = self.engine.plan_for(graph)
+        scheduler = Scheduler(plan, graph, waiting, at, base or parent.place_id(place), turn + 1)
+        scheduler.rescue = rescue
+        return scheduler
 
     def _tail(self, scheduler: Scheduler, index: int) -> tuple[tuple[Any, ...], ...] | None:
         """Whether nothing of a graph is left but this node and connectors that hand its value to the target."""
