@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from cascade.adapters.cache import DirectoryCacheBackend, InMemoryCacheBackend
+from cascade.adapters.cache.directory import DirectoryCacheBackend
+from cascade.adapters.cache.memory import InMemoryCacheBackend
 from cascade.spec.protocols import CacheBackend
 from cascade.testing.contracts.cache import CacheBackendContract
 

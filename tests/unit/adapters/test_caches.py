@@ -15,14 +15,10 @@ import threading
 
 import pytest
 
-from cascade.adapters.cache import (
-    CacheKeyFileError,
-    DirectoryCacheBackend,
-    FileExistenceCache,
-    FileNotProducedError,
-    InMemoryCacheBackend,
-    InputsCache,
-)
+from cascade.adapters.cache.directory import CacheKeyFileError, DirectoryCacheBackend
+from cascade.adapters.cache.file_existence import FileExistenceCache, FileNotProducedError
+from cascade.adapters.cache.inputs import InputsCache
+from cascade.adapters.cache.memory import InMemoryCacheBackend
 from cascade.graph.digest import UndigestibleError
 from cascade.spec.exceptions import CascadeError, DeclarationError
 from cascade.spec.protocols import CacheBackend, CachePolicy
@@ -210,7 +206,7 @@ def test_without_cloudpickle_the_error_names_the_command_that_installs_it(monkey
 def test_a_directory_is_shared_by_backends_and_processes(tmp_path):
     script = (
         "import asyncio, sys\n"
-        "from cascade.adapters.cache import DirectoryCacheBackend\n"
+        "from cascade.adapters.cache.directory import DirectoryCacheBackend\n"
         "asyncio.run(DirectoryCacheBackend(sys.argv[1]).put('key', {'from': 'another'}))\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -221,7 +217,7 @@ def test_a_directory_is_shared_by_backends_and_processes(tmp_path):
 def test_processes_that_begin_a_cache_together_end_up_with_one_key(tmp_path):
     script = (
         "import asyncio, sys\n"
-        "from cascade.adapters.cache import DirectoryCacheBackend\n"
+        "from cascade.adapters.cache.directory import DirectoryCacheBackend\n"
         "sys.stdin.readline()\n"
         "for i in range(50):\n"
         "    asyncio.run(DirectoryCacheBackend(sys.argv[1]).put(f'{i}', list(range(1000))))\n"
