@@ -188,6 +188,12 @@ def test_a_skipped_route_and_a_skipped_selector() -> None:  # S10
     }  # fmt: skip
 
 
+def test_a_router_whose_selector_is_a_skipped_router_was_not_skipped_by_its_route() -> None:  # S10
+    inner, outer = Route(Ref(0), ((False, Ref(1)),)), Route(Ref(2), ((False, Lit(0)),))
+    seen = run(NO, skipped_if(0), inner, outer, echo(Ref(3)))
+    assert ends(seen) == {("n1", "ConditionFalse"): 1, ("n4", "UpstreamSkipped_Data"): 1}
+
+
 def test_a_router_as_condition_and_as_predecessor() -> None:  # S10, S12
     skipped = (NO, skipped_if(0), Route(Ref(0), ((False, Ref(1)),)))
     assert run(*skipped, skipped_if(2)).outcome == Skipped("UpstreamSkipped_Condition")

@@ -212,7 +212,7 @@ class Attempt:
         pool = strategy.engine.pool
         if on_thread and pool is not None:
             pool.lend()
-        strategy.run.left_behind(self.parent, self.place, self.parent.name_of(self.place), timeout)
+        strategy.run.teller.left_behind(self.parent, self.place, self.parent.name_of(self.place), timeout)
 
         def ended(call: asyncio.Task[Any]) -> None:
             if not call.cancelled():

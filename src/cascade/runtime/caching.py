@@ -150,10 +150,10 @@ class CacheEntry:
             scheduler = self._strategy.continuation(self, 0, outcome.more)
         except BaseException as error:
             self._strategy.engine.keys_under_way.give_up(self)
-            run.finished(self.parent, self.place, self._name(), outcome.began, error=error)
+            run.teller.finished(self.parent, self.place, self._name(), outcome.began, error=error)
             self._strategy.fail(self.parent, self.place, error, due, attempt=outcome.attempt)
             return
-        run.finished(self.parent, self.place, self._name(), outcome.began, continues_as=scheduler.target_id)
+        run.teller.finished(self.parent, self.place, self._name(), outcome.began, continues_as=scheduler.target_id)
         self._strategy.begin(scheduler, due)
 
     def place_id(self, place: int) -> str:

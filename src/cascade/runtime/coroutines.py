@@ -68,12 +68,12 @@ class CoroutineLane:
 
     def leave_behind(self) -> set[asyncio.Task[None]]:
         """Give up the calls that go on although they were cancelled; the servers that still wait for them."""
-        run = self._strategy.run
+        teller = self._strategy.run.teller
         left = {server: unit for server, unit in self._serving.items() if not server.done()}
         for parent, place, began in left.values():
             name = parent.name_of(place)
-            run.left_behind(parent, place, name, self._strategy.engine.grace)
-            run.finished(parent, place, name, began, status="Cancelled")
+            teller.left_behind(parent, place, name, self._strategy.engine.grace)
+            teller.finished(parent, place, name, began, status="Cancelled")
         return set(left)
 
     def _ensure_standby(self) -> None:
@@ -82,6 +82,7 @@ class CoroutineLane:
 
     async def _serve(self) -> None:
         strategy = self._strategy
+        teller = strategy.run.teller
         monotonic = strategy.run.clock.monotonic
         server = self._standby
         assert server is not None
@@ -95,7 +96,7 @@ class CoroutineLane:
                     self._ensure_standby()
                     return
                 parent, place = self._units.popleft()
-                began = strategy.run.started(parent, place, parent.name_of(place)) if strategy.run.tells else 0.0
+                began = teller.started(parent, place, parent.name_of(place)) if teller.tells else 0.0
                 self._serving[server] = (parent, place, began)
                 due: Due = []
                 await self._call(parent, place, began, due)
@@ -108,7 +109,8 @@ class CoroutineLane:
         """Make a call and, while it returns one plain call of literals, that one too: a loop without graphs."""
         strategy = self._strategy
         run = strategy.run
-        teller, at = parent, place
+        teller = run.teller
+        speaker, at = parent, place
         name = parent.name_of(place)
         turns = 0
         try:
@@ -125,11 +127,11 @@ class CoroutineLane:
                     break
                 turns += 1
                 task, args, kwargs = more.task, more.args, more.kwargs
-                if run.tells:
+                if teller.tells:
                     turn = Turn(parent, place, more, turns)
-                    run.finished(teller, at, name, began, continues_as=turn.place_id(0))
-                    teller, at, name = turn, 0, task.name
-                    began = run.started(turn, 0, name)
+                    teller.finished(speaker, at, name, began, continues_as=turn.place_id(0))
+                    speaker, at, name = turn, 0, task.name
+                    began = teller.started(turn, 0, name)
                 if turns % _TURNS_BETWEEN_LOOKS == 0 and run.clock.monotonic() > self._slice_ends:
                     await self._awaited(asyncio.sleep(0), base)
                     self._slice_ends = run.clock.monotonic() + _SLICE_SECONDS
@@ -137,16 +139,16 @@ class CoroutineLane:
         except BaseException as error:
             self._active = True
             if isinstance(error, asyncio.CancelledError) and run.stopping:
-                run.finished(teller, at, name, began, status="Cancelled")
+                teller.finished(speaker, at, name, began, status="Cancelled")
                 return
-            run.finished(teller, at, name, began, error=error)
-            strategy.fail(parent, place, error, due, turn=teller if isinstance(teller, Turn) else None)
+            teller.finished(speaker, at, name, began, error=error)
+            strategy.fail(parent, place, error, due, turn=speaker if isinstance(speaker, Turn) else None)
             return
         if succession is not None:
-            run.finished(teller, at, name, began, continues_as=succession.target_id if run.tells else None)
+            teller.finished(speaker, at, name, began, continues_as=succession.target_id if teller.tells else None)
             strategy.begin(succession, due)
         else:
-            run.finished(teller, at, name, began, result=value)
+            teller.finished(speaker, at, name, began, result=value)
             strategy.conclude(parent, place, value, due)
 
     async def _awaited(self, coroutine: Coroutine[Any, Any, Any], context: Context) -> Any:

@@ -179,7 +179,7 @@ class Engine:
         """One run from its first event to its last."""
         began = self.clock.monotonic()
         if self.bus.wants(RunStarted):
-            run.tell(
+            run.teller.tell(
                 RunStarted(
                     run_id=run.id, timestamp=self.clock.now(), target_tasks=_target_names(graph), params=run.params
                 )
@@ -202,7 +202,7 @@ class Engine:
                 if final is not None:
                     cancelled = isinstance(final, (asyncio.CancelledError, KeyboardInterrupt))
                     status = "Cancelled" if cancelled else "Failed"
-                run.tell(
+                run.teller.tell(
                     RunFinished(
                         run_id=run.id,
                         timestamp=self.clock.now(),
@@ -211,7 +211,7 @@ class Engine:
                         error=None if final is None else describe_error(final),
                     )
                 )
-            run.deliver()
+            run.teller.deliver()
             if error is None and problem is not None:
                 raise problem
 

@@ -84,8 +84,8 @@ class NodeProcessor:
             policy = strategy.policy_of(parent, place) or DEFAULT
             demand = self._demand(parent, place)
         except BaseException as error:
-            began = strategy.run.started(parent, place, parent.name_of(place))
-            strategy.run.finished(parent, place, parent.name_of(place), began, error=error)
+            began = strategy.run.teller.started(parent, place, parent.name_of(place))
+            strategy.run.teller.finished(parent, place, parent.name_of(place), began, error=error)
             strategy.fail(parent, place, error, due)
         else:
             if policy.cache is None:
@@ -121,14 +121,14 @@ class NodeProcessor:
         try:
             entry = self._caches.entry(parent, place, task, policy, args, kwargs)
         except BaseException as error:
-            began = strategy.run.started(parent, place, parent.name_of(place))
-            strategy.run.finished(parent, place, parent.name_of(place), began, error=error)
+            began = strategy.run.teller.started(parent, place, parent.name_of(place))
+            strategy.run.teller.finished(parent, place, parent.name_of(place), began, error=error)
             strategy.fail(parent, place, error, due)
             return
         async with entry:
             found, value = await entry.load()
             if found:
-                strategy.run.skipped(parent, place, parent.name_of(place), "CacheHit")
+                strategy.run.teller.skipped(parent, place, parent.name_of(place), "CacheHit")
                 strategy.conclude(parent, place, value, due)
                 return
             outcome = await self._attempts(parent, place, task, policy, args, kwargs, demand)
@@ -155,15 +155,15 @@ class NodeProcessor:
             except BaseException as error:
                 outcome.error = error
         if outcome.cancelled:
-            run.finished(parent, place, name, outcome.began, status="Cancelled")
+            run.teller.finished(parent, place, name, outcome.began, status="Cancelled")
         elif outcome.error is not None:
-            run.finished(parent, place, name, outcome.began, error=outcome.error)
+            run.teller.finished(parent, place, name, outcome.began, error=outcome.error)
             strategy.fail(parent, place, outcome.error, due, attempt=outcome.attempt)
         elif succession is not None:
-            run.finished(parent, place, name, outcome.began, continues_as=succession.target_id)
+            run.teller.finished(parent, place, name, outcome.began, continues_as=succession.target_id)
             strategy.begin(succession, due)
         else:
-            run.finished(parent, place, name, outcome.began, result=outcome.value)
+            run.teller.finished(parent, place, name, outcome.began, result=outcome.value)
             strategy.conclude(parent, place, outcome.value, due)
 
     async def _attempts(
@@ -189,7 +189,7 @@ class NodeProcessor:
             nonlocal told
             if not told:
                 told = True
-                run.blocked(parent, place, name, reason)
+                run.teller.blocked(parent, place, name, reason)
 
         while True:
             outcome.attempt += 1
@@ -197,7 +197,7 @@ class NodeProcessor:
             try:
                 await attempt.enter(subject, demand, blocked)
                 if outcome.attempt == 1:
-                    outcome.began = run.started(parent, place, name)
+                    outcome.began = run.teller.started(parent, place, name)
                 value = await attempt.call(args, kwargs)
                 outcome.more = None if type(value) in PLAIN else continuation_of(task.name, value)
                 outcome.value = value
@@ -217,7 +217,7 @@ class NodeProcessor:
                 outcome.error = error
                 return outcome
             wait = retry.wait_after(outcome.attempt, strategy.engine.chance.random())
-            run.retrying(parent, place, name, outcome.attempt, retry.max_attempts, wait, error)
+            run.teller.retrying(parent, place, name, outcome.attempt, retry.max_attempts, wait, error)
             try:
                 if wait > 0.0:
                     await run.clock.sleep(wait)

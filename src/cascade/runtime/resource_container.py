@@ -218,7 +218,7 @@ class ResourceContainer:
         else:
             value = await self.thread.call(self._run.context.copy(), function, **inner)
         self._live.append(_Live(definition, generator, value))
-        self._run.resource("acquired", definition.name)
+        self._run.teller.resource("acquired", definition.name)
         return value
 
     def _found(self, inject: Inject) -> ResourceDefinition:
@@ -247,7 +247,7 @@ class ResourceContainer:
                 await self._tear_down(live, outcome)
             except BaseException as problem:
                 raised.append(problem)
-            self._run.resource("released", live.definition.name)
+            self._run.teller.resource("released", live.definition.name)
         if self._thread is not None:
             self._thread.close()
             self._thread = None

@@ -4,34 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import deque
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, Final
 
 from cascade.runtime.affine_thread import is_abandoned
-from cascade.runtime.events import (
-    Event,
-    ResourceAcquired,
-    ResourceReleased,
-    Status,
-    TaskAbandoned,
-    TaskBlocked,
-    TaskExecutionFinished,
-    TaskExecutionStarted,
-    TaskRetrying,
-    TaskSkipped,
-)
 from cascade.runtime.journal import Journal
-from cascade.runtime.preview import describe_error, preview
+from cascade.runtime.preview import describe_error
 from cascade.runtime.resource_container import ResourceContainer
-from cascade.runtime.scheduler import Scheduler
+from cascade.runtime.teller import Teller
 from cascade.spec.context import CallContext, current_call
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from contextlib import AbstractContextManager
-    from typing import Literal
 
     from cascade.runtime.attempts import Attempt
     from cascade.runtime.capacity import Grant
@@ -55,6 +41,7 @@ class Run:
         stopping: whether nothing new may start.
         abandoned: whether nobody waits any more for what is under way.
         error: what stopped it.
+        teller: tells what happens.
     """
 
     def __init__(
@@ -92,13 +79,7 @@ class Run:
         self.context.run(current_run.set, self)
         self.context.run(is_abandoned.set, lambda: self.abandoned)
         self._nested: set[Any] = set()
-        self._outbox: deque[Event] = deque()
-        self._told = True
-        bus = engine.bus
-        self.tells_start = bus.wants(TaskExecutionStarted)
-        self.tells_finish = bus.wants(TaskExecutionFinished)
-        self.tells_skip = bus.wants(TaskSkipped)
-        self.tells = self.tells_start or self.tells_finish or self.tells_skip or self.journal is not None
+        self.teller = Teller(run_id, engine.bus, engine.clock, loop, keeps_track=self.journal is not None)
 
     def asked_to_stop(self) -> bool:
         """Whether calls of this run should end soon."""
@@ -168,143 +149,6 @@ class Run:
     def call_context(self, parent: Continuation, place: int, attempt: int = 1) -> CallContext:
         """The context of a call on the loop."""
         return CallContext(self.id, parent.place_id(place), parent.name_of(place), attempt, self.asked_to_stop)
-
-    def tell(self, event: Event) -> None:
-        """Deliver an event soon, after those told before; from any thread."""
-        self._outbox.append(event)
-        if self._told:
-            self._told = False
-            self._on_loop(self.deliver)
-
-    def deliver(self) -> None:
-        """Hand over all events told so far."""
-        self._told = True
-        outbox, publish = self._outbox, self.engine.bus.publish
-        while outbox:
-            publish(outbox.popleft())
-
-    def _on_loop(self, callback: Callable[[], None]) -> None:
-        try:
-            self.loop.call_soon_threadsafe(callback)
-        except RuntimeError:
-            # The loop has been closed under an abandoned call; nobody listens any more.
-            self._told = False
-
-    def started(self, parent: Continuation, place: int, name: str) -> float:
-        """Tell that a call starts; the moment, for its duration."""
-        if self.tells_start:
-            self.tell(
-                TaskExecutionStarted(
-                    run_id=self.id, timestamp=self.clock.now(), task_id=parent.place_id(place), task_name=name
-                )
-            )
-        return self.clock.monotonic() if self.tells_finish else 0.0
-
-    def finished(
-        self,
-        parent: Continuation,
-        place: int,
-        name: str,
-        began: float,
-        *,
-        result: Any = None,
-        error: BaseException | None = None,
-        continues_as: str | None = None,
-        status: Status | None = None,
-    ) -> None:
-        """Tell that a call has ended, one way or another."""
-        if not self.tells:
-            return
-        if isinstance(parent, Scheduler):
-            parent.told.add(place)
-        if not self.tells_finish:
-            return
-        has_result = error is None and continues_as is None and status is None
-        self.tell(
-            TaskExecutionFinished(
-                run_id=self.id,
-                timestamp=self.clock.now(),
-                task_id=parent.place_id(place),
-                task_name=name,
-                status=status or ("Succeeded" if error is None else "Failed"),
-                duration=max(0.0, self.clock.monotonic() - began),
-                result_preview=preview(result) if has_result else None,
-                error=None if error is None else describe_error(error),
-                continues_as=continues_as,
-            )
-        )
-
-    def skipped(self, parent: Continuation, place: int, name: str, reason: str) -> None:
-        """Tell that a node will not run, or came from a cache."""
-        if self.tells and isinstance(parent, Scheduler):
-            parent.told.add(place)
-        if self.tells_skip:
-            self.tell(
-                TaskSkipped(
-                    run_id=self.id,
-                    timestamp=self.clock.now(),
-                    task_id=parent.place_id(place),
-                    task_name=name,
-                    reason=reason,
-                )
-            )
-
-    def retrying(
-        self,
-        parent: Continuation,
-        place: int,
-        name: str,
-        attempt: int,
-        most: int,
-        delay: float,
-        error: BaseException,
-    ) -> None:
-        """Tell that an attempt has failed and another follows."""
-        if self.engine.bus.wants(TaskRetrying):
-            self.tell(
-                TaskRetrying(
-                    run_id=self.id,
-                    timestamp=self.clock.now(),
-                    task_id=parent.place_id(place),
-                    task_name=name,
-                    attempt=attempt,
-                    max_attempts=most,
-                    delay=delay,
-                    error=describe_error(error),
-                )
-            )
-
-    def blocked(self, parent: Continuation, place: int, name: str, reason: str) -> None:
-        """Tell that a call is held back."""
-        if self.engine.bus.wants(TaskBlocked):
-            self.tell(
-                TaskBlocked(
-                    run_id=self.id,
-                    timestamp=self.clock.now(),
-                    task_id=parent.place_id(place),
-                    task_name=name,
-                    reason=reason,
-                )
-            )
-
-    def left_behind(self, parent: Continuation, place: int, name: str, timeout: float) -> None:
-        """Tell that a call goes on although nobody waits for it."""
-        if self.engine.bus.wants(TaskAbandoned):
-            self.tell(
-                TaskAbandoned(
-                    run_id=self.id,
-                    timestamp=self.clock.now(),
-                    task_id=parent.place_id(place),
-                    task_name=name,
-                    timeout=timeout,
-                )
-            )
-
-    def resource(self, kind: Literal["acquired", "released"], name: str) -> None:
-        """Tell that an injected resource was set up or torn down."""
-        event = ResourceAcquired if kind == "acquired" else ResourceReleased
-        if self.engine.bus.wants(event):
-            self.tell(event(run_id=self.id, timestamp=self.clock.now(), resource_name=name))
 
 
 class _Here(threading.local):

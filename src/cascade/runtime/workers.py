@@ -107,6 +107,7 @@ class WorkerLane:
         """Call one node and take its value."""
         strategy = self._strategy
         run = strategy.run
+        teller = run.teller
         lazy: Any = scheduler.graph.lazies[index]
         reference = scheduler.plan.references[index]
         kwargs = lazy.kwargs
@@ -121,7 +122,7 @@ class WorkerLane:
                 strategy.fail(scheduler, index, error, due)
                 return
         here.parent, here.place = scheduler, index
-        began = run.started(scheduler, index, lazy.name) if run.tells else 0.0
+        began = teller.started(scheduler, index, lazy.name) if teller.tells else 0.0
         try:
             if kwargs:
                 value = run.context.copy().run(lazy.task.function, *args, **kwargs)
@@ -129,14 +130,14 @@ class WorkerLane:
                 value = run.context.copy().run(lazy.task.function, *args)
             more = None if type(value) in PLAIN else continuation_of(lazy.task.name, value)
         except BaseException as error:
-            run.finished(scheduler, index, lazy.name, began, error=error)
+            teller.finished(scheduler, index, lazy.name, began, error=error)
             strategy.fail(scheduler, index, error, due)
             return
         if more is not None:
             del args, kwargs, value
             self._continue(scheduler, index, more, began, due)
-        elif run.tells:
-            run.finished(scheduler, index, lazy.name, began, result=value)
+        elif teller.tells:
+            teller.finished(scheduler, index, lazy.name, began, result=value)
             strategy.conclude(scheduler, index, value, due)
         else:
             with strategy.lock:
@@ -149,7 +150,8 @@ class WorkerLane:
         """
         strategy = self._strategy
         run = strategy.run
-        teller: Continuation = parent
+        teller = run.teller
+        speaker: Continuation = parent
         at = place
         turns = 0
         while True:
@@ -159,15 +161,15 @@ class WorkerLane:
                 or strategy.interrupted
                 or (turns % _TURNS_BETWEEN_LOOKS == _TURNS_BETWEEN_LOOKS - 1 and self._must_yield())
             ):
-                self._follow(parent, place, more, turns, teller, at, began, due)
+                self._follow(parent, place, more, turns, speaker, at, began, due)
                 return
             call: Any = more
             turns += 1
-            if run.tells:
+            if teller.tells:
                 turn = Turn(parent, place, call, turns)
-                run.finished(teller, at, teller.name_of(at), began, continues_as=turn.place_id(0))
-                teller, at = turn, 0
-                began = run.started(turn, 0, call.name)
+                teller.finished(speaker, at, speaker.name_of(at), began, continues_as=turn.place_id(0))
+                speaker, at = turn, 0
+                began = teller.started(turn, 0, call.name)
             try:
                 if call.kwargs:
                     value = run.context.copy().run(call.task.function, *call.args, **call.kwargs)
@@ -175,11 +177,11 @@ class WorkerLane:
                     value = run.context.copy().run(call.task.function, *call.args)
                 found = None if type(value) in PLAIN else continuation_of(call.task.name, value)
             except BaseException as error:
-                run.finished(teller, at, call.name, began, error=error)
+                teller.finished(speaker, at, call.name, began, error=error)
                 strategy.fail(parent, place, error, due, turn=Turn(parent, place, call, turns))
                 return
             if found is None:
-                run.finished(teller, at, call.name, began, result=value)
+                teller.finished(speaker, at, call.name, began, result=value)
                 strategy.conclude(parent, place, value, due)
                 return
             more = found
@@ -190,7 +192,7 @@ class WorkerLane:
         place: int,
         more: LazyResult[Any],
         turns: int,
-        teller: Continuation,
+        speaker: Continuation,
         at: int,
         began: float,
         due: Due,
@@ -198,14 +200,15 @@ class WorkerLane:
         """Compute what a call returned as a graph of its own."""
         strategy = self._strategy
         run = strategy.run
+        teller = run.teller
         try:
             scheduler = strategy.continuation(parent, place, more, turns=turns)
         except BaseException as error:
-            run.finished(teller, at, teller.name_of(at), began, error=error)
+            teller.finished(speaker, at, speaker.name_of(at), began, error=error)
             strategy.fail(parent, place, error, due)
             return
-        if run.tells:
-            run.finished(teller, at, teller.name_of(at), began, continues_as=scheduler.target_id)
+        if teller.tells:
+            teller.finished(speaker, at, speaker.name_of(at), began, continues_as=scheduler.target_id)
         strategy.begin(scheduler, due)
 
     def _must_yield(self) -> bool:
@@ -219,6 +222,7 @@ class WorkerLane:
         """Call item after item of a map, until its rows are exhausted or something is preferred."""
         strategy = self._strategy
         run = strategy.run
+        teller = run.teller
         mapping = scheduler.maps.get(index)
         if mapping is None:
             # Another helper has ended the map since it was taken.
@@ -238,19 +242,19 @@ class WorkerLane:
                 return
             place, args, kwargs = item
             here.parent, here.place = mapping, place
-            began = run.started(mapping, place, name) if run.tells else 0.0
+            began = teller.started(mapping, place, name) if teller.tells else 0.0
             try:
                 value = copy().run(function, *args, **kwargs) if kwargs else copy().run(function, *args)
                 more = None if type(value) in PLAIN else continuation_of(name, value)
             except BaseException as error:
-                run.finished(mapping, place, name, began, error=error)
+                teller.finished(mapping, place, name, began, error=error)
                 strategy.fail(mapping, place, error, due)
             else:
                 if more is not None:
                     self._continue(mapping, place, more, began, due)
                 else:
-                    if run.tells:
-                        run.finished(mapping, place, name, began, result=value)
+                    if teller.tells:
+                        teller.finished(mapping, place, name, began, result=value)
                     if mapping.store(place, value):
                         strategy.end_map(mapping, due)
                         return

@@ -190,11 +190,11 @@ class GraphExecutionStrategy:
 
     def _tell_stopped(self) -> None:
         """Tell the end of every node that has none: maps under way were cancelled, what never started was stopped."""
-        if not self.run.stopping or not self.run.tells:
+        if not self.run.stopping or not self.run.teller.tells:
             return
         for scheduler in self._open:
             for index, mapping in scheduler.maps.items():
-                self.run.finished(scheduler, index, mapping.lazy.name, mapping.began, status="Cancelled")
+                self.run.teller.finished(scheduler, index, mapping.lazy.name, mapping.began, status="Cancelled")
             for index, lazy in enumerate(scheduler.graph.lazies):
                 if isinstance(lazy, (Call, MappedLazyResult)) and index not in scheduler.told:
                     self.tell_skip(scheduler, index, RUN_STOPPED)
@@ -271,7 +271,7 @@ class GraphExecutionStrategy:
     def skip(self, scheduler: Scheduler, index: int, reason: str, due: Due) -> None:
         """Skip a node."""
         lazy = scheduler.graph.lazies[index]
-        if self.run.tells and isinstance(lazy, (Call, MappedLazyResult)):
+        if self.run.teller.tells and isinstance(lazy, (Call, MappedLazyResult)):
             self.tell_skip(scheduler, index, reason)
         with self.lock:
             known = len(scheduler.skipped)
@@ -291,11 +291,11 @@ class GraphExecutionStrategy:
         """Tell and note a skip."""
         if self.run.journal is not None:
             self.run.journal.skip(scheduler.place_id(index), reason)
-        self.run.skipped(scheduler, index, scheduler.name_of(index), reason)
+        self.run.teller.skipped(scheduler, index, scheduler.name_of(index), reason)
 
     def tell_pruned(self, scheduler: Scheduler, known: int) -> None:
         """Tell what was pruned since so many skips were known."""
-        if not self.run.tells or len(scheduler.skipped) == known:
+        if not self.run.teller.tells or len(scheduler.skipped) == known:
             return
         for index in list(scheduler.skipped)[known:]:
             lazy = scheduler.graph.lazies[index]
@@ -353,10 +353,10 @@ class GraphExecutionStrategy:
         scheduler, index = mapping.scheduler, mapping.index
         scheduler.maps.pop(index, None)
         if kind == "value":
-            self.run.finished(scheduler, index, mapping.lazy.name, mapping.began, result=payload)
+            self.run.teller.finished(scheduler, index, mapping.lazy.name, mapping.began, result=payload)
             self.conclude(scheduler, index, payload, due)
         else:
-            self.run.finished(scheduler, index, mapping.lazy.name, mapping.began, error=payload)
+            self.run.teller.finished(scheduler, index, mapping.lazy.name, mapping.began, error=payload)
             self._fail_place(scheduler, index, payload, due)
 
     # A place continues with what its call returned.
@@ -493,11 +493,11 @@ class GraphExecutionStrategy:
     def _start_map(self, scheduler: Scheduler, index: int, due: Due) -> None:
         lazy = scheduler.graph.lazies[index]
         assert isinstance(lazy, MappedLazyResult)
-        began = self.run.started(scheduler, index, lazy.name)
+        began = self.run.teller.started(scheduler, index, lazy.name)
         try:
             mapping = MapExecution(scheduler, index, *self.arguments.resolve_map(scheduler, index))
         except BaseException as error:
-            self.run.finished(scheduler, index, lazy.name, began, error=error)
+            self.run.teller.finished(scheduler, index, lazy.name, began, error=error)
             self.fail(scheduler, index, error, due)
             return
         mapping.began = began

@@ -1,0 +1,190 @@
+"""Telling what happens in a run: events are built for those who listen, and delivered in order on the run's loop."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from cascade.runtime.events import (
+    Event,
+    ResourceAcquired,
+    ResourceReleased,
+    Status,
+    TaskAbandoned,
+    TaskBlocked,
+    TaskExecutionFinished,
+    TaskExecutionStarted,
+    TaskRetrying,
+    TaskSkipped,
+)
+from cascade.runtime.preview import describe_error, preview
+from cascade.runtime.scheduler import Scheduler
+
+if TYPE_CHECKING:
+    import asyncio
+    from typing import Literal
+
+    from cascade.runtime.bus import MessageBus
+    from cascade.runtime.scheduler import Continuation
+    from cascade.spec.protocols import Clock
+
+
+class Teller:
+    """Builds the events of one run and hands them to the bus, in the order in which they happened.
+
+    Args:
+        keeps_track: whether the ends of nodes are to be known although nobody listens.
+
+    Attributes:
+        tells: whether anybody wants to know how nodes begin or end: where nobody does, hot paths skip all of this.
+    """
+
+    def __init__(
+        self, run_id: str, bus: MessageBus, clock: Clock, loop: asyncio.AbstractEventLoop, *, keeps_track: bool
+    ) -> None:
+        self._run_id = run_id
+        self._bus = bus
+        self._clock = clock
+        self._loop = loop
+        self._outbox: deque[Event] = deque()
+        self._told = True
+        self._tells_start = bus.wants(TaskExecutionStarted)
+        self._tells_finish = bus.wants(TaskExecutionFinished)
+        self._tells_skip = bus.wants(TaskSkipped)
+        self.tells = self._tells_start or self._tells_finish or self._tells_skip or keeps_track
+
+    def tell(self, event: Event) -> None:
+        """Deliver an event soon, after those told before; from any thread."""
+        self._outbox.append(event)
+        if self._told:
+            self._told = False
+            self._deliver_soon()
+
+    def deliver(self) -> None:
+        """Hand over all events told so far."""
+        self._told = True
+        outbox, publish = self._outbox, self._bus.publish
+        while outbox:
+            publish(outbox.popleft())
+
+    def _deliver_soon(self) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self.deliver)
+        except RuntimeError:
+            # The loop has been closed under an abandoned call; nobody listens any more.
+            self._told = False
+
+    def started(self, parent: Continuation, place: int, name: str) -> float:
+        """Tell that a call starts; the moment, for its duration."""
+        if self._tells_start:
+            self.tell(
+                TaskExecutionStarted(
+                    run_id=self._run_id, timestamp=self._clock.now(), task_id=parent.place_id(place), task_name=name
+                )
+            )
+        return self._clock.monotonic() if self._tells_finish else 0.0
+
+    def finished(
+        self,
+        parent: Continuation,
+        place: int,
+        name: str,
+        began: float,
+        *,
+        result: Any = None,
+        error: BaseException | None = None,
+        continues_as: str | None = None,
+        status: Status | None = None,
+    ) -> None:
+        """Tell that a call has ended, one way or another."""
+        if not self.tells:
+            return
+        if isinstance(parent, Scheduler):
+            parent.told.add(place)
+        if not self._tells_finish:
+            return
+        has_result = error is None and continues_as is None and status is None
+        self.tell(
+            TaskExecutionFinished(
+                run_id=self._run_id,
+                timestamp=self._clock.now(),
+                task_id=parent.place_id(place),
+                task_name=name,
+                status=status or ("Succeeded" if error is None else "Failed"),
+                duration=max(0.0, self._clock.monotonic() - began),
+                result_preview=preview(result) if has_result else None,
+                error=None if error is None else describe_error(error),
+                continues_as=continues_as,
+            )
+        )
+
+    def skipped(self, parent: Continuation, place: int, name: str, reason: str) -> None:
+        """Tell that a node will not run, or came from a cache."""
+        if self.tells and isinstance(parent, Scheduler):
+            parent.told.add(place)
+        if self._tells_skip:
+            self.tell(
+                TaskSkipped(
+                    run_id=self._run_id,
+                    timestamp=self._clock.now(),
+                    task_id=parent.place_id(place),
+                    task_name=name,
+                    reason=reason,
+                )
+            )
+
+    def retrying(
+        self,
+        parent: Continuation,
+        place: int,
+        name: str,
+        attempt: int,
+        most: int,
+        delay: float,
+        error: BaseException,
+    ) -> None:
+        """Tell that an attempt has failed and another follows."""
+        if self._bus.wants(TaskRetrying):
+            self.tell(
+                TaskRetrying(
+                    **self._about(parent, place, name),
+                    attempt=attempt,
+                    max_attempts=most,
+                    delay=delay,
+                    error=describe_error(error),
+                )
+            )
+
+    def blocked(self, parent: Continuation, place: int, name: str, reason: str) -> None:
+        """Tell that a call is held back."""
+        if self._bus.wants(TaskBlocked):
+            self.tell(
+                TaskBlocked(
+                    **self._about(parent, place, name),
+                    reason=reason,
+                )
+            )
+
+    def left_behind(self, parent: Continuation, place: int, name: str, timeout: float) -> None:
+        """Tell that a call goes on although nobody waits for it."""
+        if self._bus.wants(TaskAbandoned):
+            self.tell(
+                TaskAbandoned(
+                    **self._about(parent, place, name),
+                    timeout=timeout,
+                )
+            )
+
+    def resource(self, kind: Literal["acquired", "released"], name: str) -> None:
+        """Tell that an injected resource was set up or torn down."""
+        event = ResourceAcquired if kind == "acquired" else ResourceReleased
+        if self._bus.wants(event):
+            self.tell(event(run_id=self._run_id, timestamp=self._clock.now(), resource_name=name))
+
+    def _about(self, parent: Continuation, place: int, name: str) -> dict[str, Any]:
+        return {
+            "run_id": self._run_id,
+            "timestamp": self._clock.now(),
+            "task_id": parent.place_id(place),
+            "task_name": name,
+        }

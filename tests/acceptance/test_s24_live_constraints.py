@@ -1,0 +1,361 @@
+"""S24: limits are put on an engine, changed and removed while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+
+import cascade as cs
+from cascade.runtime.events import TaskBlocked, TaskExecutionStarted
+from cascade.testing.clock import MockClock
+from tests.acceptance.observed import Trace, promptly
+
+limit = cs.GlobalConstraint
+
+
+@cs.task
+async def note(x: Any) -> Any:
+    return x
+
+
+@cs.task
+def note_on_thread(x: Any) -> Any:
+    return x
+
+
+TASKS = pytest.mark.parametrize("task", [note, note_on_thread])
+
+
+async def turns(count: int = 30) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+def under(check: Any, **parts: Any) -> Any:
+    async def main() -> Any:
+        async with cs.create_engine(**parts) as engine:
+            return await check(engine)
+
+    return promptly(lambda: asyncio.run(main()))
+
+
+# S24
+@TASKS
+@pytest.mark.parametrize(
+    "constraint", ["pause", "concurrency 0"]
+)
+@pytest.mark.parametrize("scope", ["global", "task:note*", "run:mine"])
+def test_a_pause_holds_calls_back_until_it_is_removed(task: Any, constraint: str, scope: str) -> None:
+    async def check(engine: cs.Engine) -> None:
+        blocked = asyncio.Event()
+        engine.bus.subscribe(TaskBlocked, lambda event: blocked.set())
+        engine.constraints.set(limit.pause(scope) if constraint == "pause" else limit.concurrency(0, scope))
+        running = asyncio.create_task(engine.run(task(1), run_id="mine"))
+        await blocked.wait()
+        await turns()
+        assert not running.done()
+        assert engine.constraints.remove(scope)
+        assert await running == 1
+
+    under(check)
+
+
+# S24
+@TASKS
+def test_a_scope_holds_back_only_what_it_names(task: Any) -> None:
+    async def check(engine: cs.Engine) -> None:
+        engine.constraints.set(limit.pause("task:other*"))
+        engine.constraints.set(limit.pause("run:elsewhere"))
+        assert await engine.run(task(1), run_id="here") == 1
+        running = asyncio.create_task(engine.run(task(2), run_id="elsewhere"))
+        named = asyncio.create_task(engine.run(task(3).named("other thing")))
+        await turns()
+        assert not running.done()
+        assert not named.done()
+        engine.constraints.remove("run:elsewhere")
+        engine.constraints.remove("task:other*")
+        assert (await running, await named) == (2, 3)
+
+    under(check)
+
+
+# S24
+@pytest.mark.parametrize("kind", ["async", "thread", "map", "generator map", "nested map"])
+def test_no_more_calls_run_at_once_than_a_limit_allows(kind: str) -> None:
+    lock = threading.Lock()
+    now = most = 0
+
+    def count(x: int) -> int:
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        with lock:
+            now -= 1
+        return x
+
+    async def count_async(x: int) -> int:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        await asyncio.sleep(0)
+        now -= 1
+        return x
+
+    counted = cs.task(count_async if kind == "async" else count, name="counted")
+    rows = cs.task(lambda y: counted.map(x=[y, y]), name="rows")
+    target: Any = {
+        "async": [counted(x) for x in range(30)],
+        "thread": [counted(x) for x in range(30)],
+        "map": counted.map(x=range(30)),
+        "generator map": counted.map(x=(x for x in range(30))),
+        "nested map": rows.map(y=range(15)),
+    }[kind]
+
+    async def check(engine: cs.Engine) -> None:
+        engine.constraints.set(limit.concurrency(2, "task:counted"))
+        await engine.run(target)
+
+    under(check)
+    assert most <= 2
+
+
+# S24
+def test_a_limit_counts_calls_that_run_already_when_it_is_set() -> None:
+    async def check(engine: cs.Engine) -> None:
+        loop = asyncio.get_running_loop()
+        started, second_started, release = asyncio.Event(), asyncio.Event(), threading.Event()
+
+        @cs.task
+        def first() -> None:
+            loop.call_soon_threadsafe(started.set)
+            assert release.wait(10.0)
+
+        @cs.task
+        def second() -> None:
+            loop.call_soon_threadsafe(second_started.set)
+
+        one = asyncio.create_task(engine.run(first()))
+        await started.wait()
+        engine.constraints.set(limit.concurrency(1))
+        two = asyncio.create_task(engine.run(second()))
+        for _ in range(20):
+            await asyncio.sleep(0.001)
+        before_release = second_started.is_set()
+        release.set()
+        await asyncio.gather(one, two)
+        assert not before_release
+
+    under(check)
+
+
+# S24
+def test_a_rate_spaces_the_starts() -> None:
+    clock = MockClock()
+    starts: list[float] = []
+
+    @cs.task
+    async def start(x: int) -> None:
+        starts.append(clock.monotonic())
+
+    async def check(engine: cs.Engine) -> None:
+        engine.constraints.set(limit.rate_limit(2.0, burst=3, scope="task:start"))
+        await engine.run(start.map(x=range(7)))
+
+    under(check, clock=clock)
+    assert starts == pytest.approx([0.0, 0.0, 0.0, 0.5, 1.0, 1.5, 2.0])
+
+
+# S24
+@TASKS
+def test_the_last_write_for_a_scope_and_type_wins(task: Any) -> None:
+    async def check(engine: cs.Engine) -> None:
+        engine.constraints.set(limit.concurrency(0))
+        engine.constraints.set(limit.concurrency(1))
+        assert await engine.run(task(1)) == 1
+        engine.constraints.set(limit.concurrency(0))
+        running = asyncio.create_task(engine.run(task(2)))
+        await turns()
+        assert not running.done()
+        engine.constraints.set(limit.concurrency(2))
+        assert await running == 2
+        assert [str(found) for found in engine.constraints.list()] == ["concurrency 2 on global"]
+
+    under(check)
+
+
+# S24
+@TASKS
+def test_limits_of_several_types_and_scopes_hold_together(task: Any) -> None:
+    async def check(engine: cs.Engine) -> None:
+        engine.constraints.set(limit.pause())
+        engine.constraints.set(limit.concurrency(5))
+        engine.constraints.set(limit.pause("task:note*"))
+        running = asyncio.create_task(engine.run(task(1)))
+        await turns()
+        engine.constraints.remove("global", "pause")
+        await turns()
+        assert not running.done()
+        engine.constraints.remove("task:note*")
+        assert await running == 1
+
+    under(check)
+
+
+# S24
+@TASKS
+def test_a_limit_ends_by_itself_after_its_time_to_live(task: Any) -> None:
+    clock = MockClock()
+
+    async def check(engine: cs.Engine) -> float:
+        engine.constraints.set(limit.pause(ttl=3600.0))
+        assert await engine.run(task(1)) == 1
+        assert engine.constraints.list() == ()
+        return clock.monotonic()
+
+    assert under(check, clock=clock) == pytest.approx(3600.0)
+
+
+# S24
+@TASKS
+def test_a_node_held_back_is_told_once_with_its_reason(task: Any) -> None:
+    trace = Trace()
+
+    async def check(engine: cs.Engine) -> None:
+        engine.constraints.set(limit.pause())
+        running = asyncio.create_task(engine.run([task(1), task(2)]))
+        await turns()
+        engine.constraints.set(limit.pause("task:*"))
+        engine.constraints.remove("global")
+        await turns()
+        engine.constraints.set(limit.concurrency(0))
+        engine.constraints.remove("task:*")
+        await turns()
+        engine.constraints.remove("global")
+        assert await running == [1, 2]
+
+    under(check, bus=trace.bus)
+    blocked = trace.of(TaskBlocked)
+    assert len(blocked) == len({event.task_id for event in blocked}) == 2
+    assert all("pause" in event.reason for event in blocked)
+
+
+# S24
+def test_a_node_that_is_not_held_back_is_not_told_as_blocked() -> None:
+    trace = Trace()
+
+    async def check(engine: cs.Engine) -> None:
+        engine.constraints.set(limit.concurrency(100))
+        await engine.run(note.map(x=range(10)))
+
+    under(check, bus=trace.bus)
+    assert trace.of(TaskBlocked) == []
+
+
+# S24
+def test_those_held_back_start_in_their_order() -> None:
+    order: list[int] = []
+
+    @cs.task
+    async def record(x: int) -> None:
+        order.append(x)
+
+    async def check(engine: cs.Engine) -> None:
+        engine.constraints.set(limit.pause())
+        running = asyncio.create_task(engine.run([record(x) for x in range(20)]))
+        await turns()
+        assert order == []
+        engine.constraints.set(limit.concurrency(1))
+        engine.constraints.remove("global", "pause")
+        await running
+
+    under(check)
+    assert order == list(range(20))
+
+
+# S24
+def test_limits_may_be_changed_from_any_thread() -> None:
+    async def check(engine: cs.Engine) -> None:
+        engine.constraints.set(limit.pause())
+        running = asyncio.create_task(engine.run(note_on_thread.map(x=range(10))))
+        await turns()
+        thread = threading.Thread(target=lambda: engine.constraints.remove("global"))
+        thread.start()
+        assert await running == list(range(10))
+        thread.join()
+
+    under(check)
+
+
+# S24
+def test_a_pause_in_the_middle_of_a_chain_holds_the_next_call() -> None:
+    async def check(engine: cs.Engine) -> None:
+        blocked = asyncio.Event()
+        engine.bus.subscribe(TaskBlocked, lambda event: blocked.set())
+
+        @cs.task
+        def pauses(x: int) -> int:
+            engine.constraints.set(limit.pause())
+            return x
+
+        running = asyncio.create_task(engine.run(note_on_thread(pauses(1))))
+        await blocked.wait()
+        await turns()
+        assert not running.done()
+        engine.constraints.remove("global")
+        assert await running == 1
+
+    under(check)
+
+
+# S24, S20
+@TASKS
+def test_a_call_that_is_held_back_can_be_cancelled(task: Any) -> None:
+    trace = Trace()
+
+    async def check(engine: cs.Engine) -> None:
+        engine.constraints.set(limit.pause())
+        running = asyncio.create_task(engine.run(task(1)))
+        await turns()
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        engine.constraints.remove("global")
+        assert await engine.run(task(2)) == 2
+
+    under(check, bus=trace.bus)
+    starts = trace.of(TaskExecutionStarted)
+    assert len(starts) == 1
+
+
+# S24, S25
+def test_a_hit_of_the_cache_needs_no_leave() -> None:
+    async def check(engine: cs.Engine) -> None:
+        cached = note_on_thread(7).with_cache(cs.InputsCache(cs.InMemoryCacheBackend(), version="no leave"))
+        await engine.run(cached)
+        engine.constraints.set(limit.concurrency(1))
+        assert await engine.run(cached) == 7
+
+    under(check)
+
+
+# S24
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: limit.concurrency(-1),
+        lambda: limit.concurrency(1.5),  # type: ignore[arg-type]
+        lambda: limit.rate_limit(0),
+        lambda: limit.rate_limit("5 per hour"),
+        lambda: limit.rate_limit(1, burst=0),
+        lambda: limit.pause("tasks:x"),
+        lambda: limit.pause("task:"),
+        lambda: limit.pause(ttl=0),
+    ],
+)
+def test_limits_that_mean_nothing_are_refused(make: Any) -> None:
+    with pytest.raises(cs.DeclarationError):
+        make()
