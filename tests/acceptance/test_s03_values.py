@@ -21,7 +21,7 @@ def every_kind_of_value() -> list[cs.LazyResult[Any]]:
     value = one()
     return [
         value,
-        one.map() if False else cs.task(abs).map([1, 2]),
+        cs.task(abs).map([1, 2]),
         value["key"],
         *value.unpack(2),
         cs.Router(value, {1: 2}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -22,7 +23,7 @@ def test_dependencies_come_first(kind: str) -> None:  # S8
     note = log.task(kind)
     a = note("a")
     b, c = note("b", a), note("c", [a])
-    run(note("d", b, k=c) if False else note("d", b, {"k": c}))
+    run(note("d", b, {"k": c}))
     assert log.entries[0] == "a"
     assert log.entries[3] == "d"
 
@@ -141,7 +142,7 @@ def test_with_one_worker_connectors_do_not_disturb_the_order() -> None:  # S8
     log = Log()
     note = log.task()
     selector = note(1)
-    first = note("first", note("head")["h":] if False else note("head"))
+    first = note("first", note("head"))
     chosen = cs.Router(selector, {1: note("route"), 2: note("never")})
     last = note("last", chosen)
     run([last, first, cs.sequence([note("s0"), note("s1")])], max_workers=1)
@@ -236,8 +237,6 @@ def test_coroutines_go_on_while_all_workers_are_blocked() -> None:  # S8, S6
 
 @pytest.mark.parametrize("seed", range(3))
 def test_random_graphs_respect_every_dependency(seed: int) -> None:  # S8
-    import random
-
     chance = random.Random(seed)
     finished: set[int] = set()
     wrong: list[tuple[int, int]] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import random
 import threading
 from typing import Any
 
@@ -311,8 +312,6 @@ def test_a_route_that_ends_after_the_decision_is_waited_for() -> None:  # S10
 
 
 def test_many_routers_over_shared_routes_agree_with_plain_python() -> None:  # S10, S11
-    import random
-
     for seed in range(20):
         chance = random.Random(seed)
         log = Log()

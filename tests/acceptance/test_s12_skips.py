@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+from time import perf_counter
 from typing import Any
 
 import pytest
 
 import cascade as cs
+from cascade.runtime import flow
 from cascade.runtime.events import TaskExecutionFinished, TaskExecutionStarted, TaskSkipped
 from tests.acceptance.kinds import Log, each_kind, made
 from tests.acceptance.observed import Trace, await_sign, promptly, run
@@ -232,8 +234,6 @@ ALL_REASONS = {
 
 
 def test_these_reasons_are_all_there_are() -> None:  # S12
-    import cascade.runtime.flow as flow
-
     named = {
         value
         for name, value in vars(flow).items()
@@ -252,8 +252,6 @@ def test_a_cache_hit_is_an_events_reason_and_no_skip() -> None:  # S12, S25
 
 
 def test_ten_thousand_skips_cost_no_more_each_than_a_thousand() -> None:  # S12
-    from time import perf_counter
-
     def cost(size: int) -> float:
         trace = Trace()
         root = skipped()

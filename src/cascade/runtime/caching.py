@@ -151,7 +151,7 @@ class CacheEntry:
         except BaseException as error:
             self._strategy.engine.keys_under_way.give_up(self)
             run.teller.finished(self.parent, self.place, self._name(), outcome.began, error=error)
-            self._strategy.fail(self.parent, self.place, error, due, attempt=outcome.attempt)
+            self._strategy.places.fail(self.parent, self.place, error, due, attempt=outcome.attempt)
             return
         run.teller.finished(self.parent, self.place, self._name(), outcome.began, continues_as=scheduler.target_id)
         self._strategy.begin(scheduler, due)
@@ -181,10 +181,10 @@ class CacheEntry:
         self._strategy.engine.keys_under_way.give_up(self)
         due: Due = []
         if ending[0] == "failed":
-            self._strategy.fail(self.parent, self.place, ending[1], due)
+            self._strategy.places.fail(self.parent, self.place, ending[1], due)
         else:
             self.parent.end_with(self.place, ending, due)
-        self._strategy.advance_on_loop(due)
+        self._strategy.places.advance_on_loop(due)
 
 
 def _ancestors(entry: CacheEntry) -> list[tuple[Any, int]]:

@@ -39,9 +39,9 @@ def settle_connector(
         elif isinstance(lazy, Fallback):
             _settle_fallback(strategy, scheduler, index, lazy, due)
         else:
-            strategy.conclude(scheduler, index, _value_of(strategy, scheduler, index), due)
+            strategy.places.conclude(scheduler, index, _value_of(strategy, scheduler, index), due)
     except BaseException as error:
-        strategy.fail(scheduler, index, error, due)
+        strategy.places.fail(scheduler, index, error, due)
 
 
 def _value_of(strategy: GraphExecutionStrategy, scheduler: Scheduler, index: int) -> Any:
@@ -53,7 +53,7 @@ def _value_of(strategy: GraphExecutionStrategy, scheduler: Scheduler, index: int
     if isinstance(lazy, Gathered):
         return lazy.packed.fill([scheduler.values[scheduler.graph.index_of[value]] for value in lazy.packed.lazies])
     assert isinstance(lazy, Derived)
-    args, _ = strategy.arguments.resolve(scheduler, index)
+    args, _ = strategy.places.arguments.resolve(scheduler, index)
     return lazy.function(*args)
 
 
@@ -63,7 +63,7 @@ def _settle_router(strategy: GraphExecutionStrategy, scheduler: Scheduler, index
     if not woken:
         known = len(scheduler.skipped)
         flow.decide(index, due)
-        strategy.tell_pruned(scheduler, known)
+        strategy.places.tell_pruned(scheduler, known)
         return
     with strategy.lock:
         chosen = flow.choice_of(index)
@@ -77,11 +77,11 @@ def _settle_router(strategy: GraphExecutionStrategy, scheduler: Scheduler, index
         reason = scheduler.skipped.get(chosen)
         scheduler.drop_use(chosen)
     if value is not MISSING:
-        strategy.conclude(scheduler, index, value, due)
+        strategy.places.conclude(scheduler, index, value, due)
     elif reason is None or reason == UPSTREAM_FAILED:
-        strategy.skip(scheduler, index, UPSTREAM_FAILED, due)
+        strategy.places.skip(scheduler, index, UPSTREAM_FAILED, due)
     else:
-        strategy.skip(scheduler, index, SKIPPED_ROUTE, due)
+        strategy.places.skip(scheduler, index, SKIPPED_ROUTE, due)
 
 
 def _settle_sequence(
@@ -89,11 +89,11 @@ def _settle_sequence(
 ) -> None:
     members = [scheduler.graph.index_of[member] for member in lazy.members]
     if any(member in scheduler.failed or scheduler.skipped.get(member) == UPSTREAM_FAILED for member in members):
-        strategy.skip(scheduler, index, UPSTREAM_FAILED, due)
+        strategy.places.skip(scheduler, index, UPSTREAM_FAILED, due)
     elif any(member in scheduler.skipped for member in members):
-        strategy.conclude(scheduler, index, None, due)
+        strategy.places.conclude(scheduler, index, None, due)
     else:
-        strategy.conclude(scheduler, index, scheduler.values[members[-1]], due)
+        strategy.places.conclude(scheduler, index, scheduler.values[members[-1]], due)
 
 
 def _settle_fallback(
@@ -104,12 +104,12 @@ def _settle_fallback(
     if scheduler.skipped.get(step) in (CONDITION_FALSE, SKIPPED_CONDITION):
         source = before
     if scheduler.values[source] is not MISSING:
-        strategy.conclude(scheduler, index, scheduler.values[source], due)
+        strategy.places.conclude(scheduler, index, scheduler.values[source], due)
         return
     reason = scheduler.skipped.get(source)
     if reason is None or reason == UPSTREAM_FAILED:
-        strategy.skip(scheduler, index, UPSTREAM_FAILED, due)
+        strategy.places.skip(scheduler, index, UPSTREAM_FAILED, due)
     elif reason == SKIPPED_ROUTE and isinstance(scheduler.graph.lazies[source], Router):
-        strategy.skip(scheduler, index, SKIPPED_ROUTE, due)
+        strategy.places.skip(scheduler, index, SKIPPED_ROUTE, due)
     else:
-        strategy.skip(scheduler, index, SKIPPED_DATA, due)
+        strategy.places.skip(scheduler, index, SKIPPED_DATA, due)

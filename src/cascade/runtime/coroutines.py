@@ -100,7 +100,7 @@ class CoroutineLane:
                 self._serving[server] = (parent, place, began)
                 due: Due = []
                 await self._call(parent, place, began, due)
-                strategy.advance_on_loop(due)
+                strategy.places.advance_on_loop(due)
         finally:
             self._active = False
             self._serving.pop(server, None)
@@ -114,7 +114,7 @@ class CoroutineLane:
         name = parent.name_of(place)
         turns = 0
         try:
-            task, args, kwargs = strategy.call_at(parent, place)
+            task, args, kwargs = strategy.places.call_at(parent, place)
             base = run.context.copy()
             base.run(current_call.set, partial(run.call_context, parent, place))
             while True:
@@ -123,7 +123,7 @@ class CoroutineLane:
                 else:
                     value = base.copy().run(task.function, *args, **kwargs)
                 more: Any = None if type(value) in PLAIN else continuation_of(task.name, value)
-                if more is None or not is_direct(more) or not more.task.is_async or strategy.interrupted:
+                if more is None or not is_direct(more) or not more.task.is_async or strategy.dispatcher.interrupted:
                     break
                 turns += 1
                 task, args, kwargs = more.task, more.args, more.kwargs
@@ -142,14 +142,14 @@ class CoroutineLane:
                 teller.finished(speaker, at, name, began, status="Cancelled")
                 return
             teller.finished(speaker, at, name, began, error=error)
-            strategy.fail(parent, place, error, due, turn=speaker if isinstance(speaker, Turn) else None)
+            strategy.places.fail(parent, place, error, due, turn=speaker if isinstance(speaker, Turn) else None)
             return
         if succession is not None:
             teller.finished(speaker, at, name, began, continues_as=succession.target_id if teller.tells else None)
             strategy.begin(succession, due)
         else:
             teller.finished(speaker, at, name, began, result=value)
-            strategy.conclude(parent, place, value, due)
+            strategy.places.conclude(parent, place, value, due)
 
     async def _awaited(self, coroutine: Coroutine[Any, Any, Any], context: Context) -> Any:
         """Await a call's coroutine; if it waits, the next server takes over what is ready."""

@@ -62,38 +62,38 @@ class NodeProcessor:
             except asyncio.CancelledError:
                 raise
             except BaseException as error:
-                strategy.fail_pulling(mapping, error, due)
+                strategy.places.fail_pulling(mapping, error, due)
                 break
             if item is None:
                 if mapping.is_over():
-                    strategy.end_map(mapping, due)
+                    strategy.places.end_map(mapping, due)
                 break
             place, args, kwargs = item
             mapping.items[place] = (args, kwargs)
             if lane == LOOP and not strategy.engine.constraints.active:
-                strategy.coroutines.add(mapping, place)
+                strategy.dispatcher.coroutines.add(mapping, place)
             else:
                 self.start(mapping, place)
-        strategy.advance_on_loop(due)
+        strategy.places.advance_on_loop(due)
 
     async def _process(self, parent: Continuation, place: int) -> None:
         strategy = self._strategy
         due: Due = []
         try:
-            task, args, kwargs = strategy.call_at(parent, place)
-            policy = strategy.policy_of(parent, place) or DEFAULT
+            task, args, kwargs = strategy.places.call_at(parent, place)
+            policy = strategy.places.policy_of(parent, place) or DEFAULT
             demand = self._demand(parent, place)
         except BaseException as error:
             began = strategy.run.teller.started(parent, place, parent.name_of(place))
             strategy.run.teller.finished(parent, place, parent.name_of(place), began, error=error)
-            strategy.fail(parent, place, error, due)
+            strategy.places.fail(parent, place, error, due)
         else:
             if policy.cache is None:
                 outcome = await self._attempts(parent, place, task, policy, args, kwargs, demand)
                 self._take(parent, place, outcome, due)
             else:
                 await self._with_cache(parent, place, task, policy, args, kwargs, demand, due)
-        strategy.advance_on_loop(due)
+        strategy.places.advance_on_loop(due)
 
     def _demand(self, parent: Continuation, place: int) -> Demand | None:
         """The checked amounts that a call takes."""
@@ -123,13 +123,13 @@ class NodeProcessor:
         except BaseException as error:
             began = strategy.run.teller.started(parent, place, parent.name_of(place))
             strategy.run.teller.finished(parent, place, parent.name_of(place), began, error=error)
-            strategy.fail(parent, place, error, due)
+            strategy.places.fail(parent, place, error, due)
             return
         async with entry:
             found, value = await entry.load()
             if found:
                 strategy.run.teller.skipped(parent, place, parent.name_of(place), "CacheHit")
-                strategy.conclude(parent, place, value, due)
+                strategy.places.conclude(parent, place, value, due)
                 return
             outcome = await self._attempts(parent, place, task, policy, args, kwargs, demand)
             if outcome.error is None and outcome.more is None:
@@ -158,13 +158,13 @@ class NodeProcessor:
             run.teller.finished(parent, place, name, outcome.began, status="Cancelled")
         elif outcome.error is not None:
             run.teller.finished(parent, place, name, outcome.began, error=outcome.error)
-            strategy.fail(parent, place, outcome.error, due, attempt=outcome.attempt)
+            strategy.places.fail(parent, place, outcome.error, due, attempt=outcome.attempt)
         elif succession is not None:
             run.teller.finished(parent, place, name, outcome.began, continues_as=succession.target_id)
             strategy.begin(succession, due)
         else:
             run.teller.finished(parent, place, name, outcome.began, result=outcome.value)
-            strategy.conclude(parent, place, outcome.value, due)
+            strategy.places.conclude(parent, place, outcome.value, due)
 
     async def _attempts(
         self,

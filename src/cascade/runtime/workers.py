@@ -40,7 +40,7 @@ class WorkerLane:
 
     def ensure(self) -> None:
         """Ask for a helper if something is ready that nobody is on the way for; without the lock."""
-        if not self._strategy.sources or self._asked:
+        if not self._strategy.dispatcher.sources or self._asked:
             return
         with self._strategy.lock:
             asks = self._asks_locked()
@@ -49,7 +49,7 @@ class WorkerLane:
 
     def _asks_locked(self) -> bool:
         pool = self._pool
-        if self._asked or pool is None or self._helpers >= pool.max_workers or not self._strategy.sources:
+        if self._asked or pool is None or self._helpers >= pool.max_workers or not self._strategy.dispatcher.sources:
             return False
         self._asked = True
         return True
@@ -72,7 +72,7 @@ class WorkerLane:
         with lock:
             self._asked = False
             self._helpers += 1
-            unit = strategy.take_locked()
+            unit = strategy.dispatcher.take_locked()
             asks = unit is not None and self._asks_locked()
         try:
             while unit is not None:
@@ -85,11 +85,11 @@ class WorkerLane:
                 else:
                     self._call(scheduler, index, due)
                 if due:
-                    strategy.advance(due)
+                    strategy.places.advance(due)
                 with lock:
                     if self._others_wait():
                         break
-                    unit = strategy.take_locked()
+                    unit = strategy.dispatcher.take_locked()
                     asks = unit is not None and self._asks_locked()
         except BaseException as defect:
             # Nothing of users is called outside their own handlers: better a run that fails than one that hangs.
@@ -117,9 +117,9 @@ class WorkerLane:
             args = (scheduler.values[reference],)
         else:
             try:
-                args, kwargs = strategy.arguments.resolve(scheduler, index)
+                args, kwargs = strategy.places.arguments.resolve(scheduler, index)
             except BaseException as error:
-                strategy.fail(scheduler, index, error, due)
+                strategy.places.fail(scheduler, index, error, due)
                 return
         here.parent, here.place = scheduler, index
         began = teller.started(scheduler, index, lazy.name) if teller.tells else 0.0
@@ -131,17 +131,17 @@ class WorkerLane:
             more = None if type(value) in PLAIN else continuation_of(lazy.task.name, value)
         except BaseException as error:
             teller.finished(scheduler, index, lazy.name, began, error=error)
-            strategy.fail(scheduler, index, error, due)
+            strategy.places.fail(scheduler, index, error, due)
             return
         if more is not None:
             del args, kwargs, value
             self._continue(scheduler, index, more, began, due)
         elif teller.tells:
             teller.finished(scheduler, index, lazy.name, began, result=value)
-            strategy.conclude(scheduler, index, value, due)
+            strategy.places.conclude(scheduler, index, value, due)
         else:
             with strategy.lock:
-                strategy.complete_locked(scheduler, index, value, due)
+                strategy.places.complete_locked(scheduler, index, value, due)
 
     def _continue(self, parent: Continuation, place: int, more: LazyResult[Any], began: float, due: Due) -> None:
         """A call returned a lazy value: while that is one plain call of literals, make it right here, without a graph.
@@ -158,7 +158,7 @@ class WorkerLane:
             if (
                 not is_direct(more)
                 or more.task.is_async  # type: ignore[attr-defined]
-                or strategy.interrupted
+                or strategy.dispatcher.interrupted
                 or (turns % _TURNS_BETWEEN_LOOKS == _TURNS_BETWEEN_LOOKS - 1 and self._must_yield())
             ):
                 self._follow(parent, place, more, turns, speaker, at, began, due)
@@ -178,11 +178,11 @@ class WorkerLane:
                 found = None if type(value) in PLAIN else continuation_of(call.task.name, value)
             except BaseException as error:
                 teller.finished(speaker, at, call.name, began, error=error)
-                strategy.fail(parent, place, error, due, turn=Turn(parent, place, call, turns))
+                strategy.places.fail(parent, place, error, due, turn=Turn(parent, place, call, turns))
                 return
             if found is None:
                 teller.finished(speaker, at, call.name, began, result=value)
-                strategy.conclude(parent, place, value, due)
+                strategy.places.conclude(parent, place, value, due)
                 return
             more = found
 
@@ -205,7 +205,7 @@ class WorkerLane:
             scheduler = strategy.continuation(parent, place, more, turns=turns)
         except BaseException as error:
             teller.finished(speaker, at, speaker.name_of(at), began, error=error)
-            strategy.fail(parent, place, error, due)
+            strategy.places.fail(parent, place, error, due)
             return
         if teller.tells:
             teller.finished(speaker, at, speaker.name_of(at), began, continues_as=scheduler.target_id)
@@ -216,7 +216,7 @@ class WorkerLane:
         pool = self._pool
         if self._others_wait():
             return True
-        return bool(self._strategy.sources) and pool is not None and self._helpers >= pool.max_workers
+        return bool(self._strategy.dispatcher.sources) and pool is not None and self._helpers >= pool.max_workers
 
     def _call_items(self, scheduler: Scheduler, index: int, due: Due) -> None:
         """Call item after item of a map, until its rows are exhausted or something is preferred."""
@@ -234,11 +234,11 @@ class WorkerLane:
             try:
                 item = mapping.pull()
             except BaseException as error:
-                strategy.fail_pulling(mapping, error, due)
+                strategy.places.fail_pulling(mapping, error, due)
                 return
             if item is None:
                 if mapping.is_over():
-                    strategy.end_map(mapping, due)
+                    strategy.places.end_map(mapping, due)
                 return
             place, args, kwargs = item
             here.parent, here.place = mapping, place
@@ -248,7 +248,7 @@ class WorkerLane:
                 more = None if type(value) in PLAIN else continuation_of(name, value)
             except BaseException as error:
                 teller.finished(mapping, place, name, began, error=error)
-                strategy.fail(mapping, place, error, due)
+                strategy.places.fail(mapping, place, error, due)
             else:
                 if more is not None:
                     self._continue(mapping, place, more, began, due)
@@ -256,9 +256,9 @@ class WorkerLane:
                     if teller.tells:
                         teller.finished(mapping, place, name, began, result=value)
                     if mapping.store(place, value):
-                        strategy.end_map(mapping, due)
+                        strategy.places.end_map(mapping, due)
                         return
-            if due or strategy.interrupted or self._prefers_other(scheduler, index):
+            if due or strategy.dispatcher.interrupted or self._prefers_other(scheduler, index):
                 return
             self.ensure()
 

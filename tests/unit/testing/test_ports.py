@@ -375,3 +375,36 @@ def test_a_fake_policy_decides_keys_products_and_backend() -> None:
     assert run_on({}, cached(1, 40)) in (3, ("product", 3))
     assert {"x": 1, "y": 2} in policy.asked
     assert build_graph(cached(1))[0].lazies[0].policy.cache.ttl == 5.0
+
+
+def test_an_injected_positional_argument_arrives_as_the_resource() -> None:
+    # S22: found with a dry run, which has to refuse an unknown name wherever it stands.
+    @cs.resource
+    def lamp():
+        yield "on"
+
+    assert run_on({"resources": [lamp]}, add(cs.inject("lamp"), "!")) == "on!"
+    assert run_on({"resources": [lamp]}, add("is ", cs.inject(lamp))) == "is on"
+    assert run_on({"resources": [lamp]}, add.partial(y=cs.inject("lamp")).map(x=["is "])) == ["is on"]
+
+
+@pytest.mark.filterwarnings("ignore::cascade.ThreadTimeoutWarning")
+def test_a_run_returns_although_a_call_that_took_too_long_still_occupies_its_thread() -> None:
+    # S20: nobody waits for what was abandoned.
+    gate, returned = threading.Event(), threading.Event()
+
+    @cs.task
+    def stuck():
+        gate.wait(20)
+
+    def work() -> None:
+        with pytest.raises(cs.TaskTimeoutError):
+            cs.run(stuck().with_timeout(0.01), log_level="CRITICAL")
+        returned.set()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    in_time = returned.wait(5)
+    gate.set()
+    thread.join()
+    assert in_time

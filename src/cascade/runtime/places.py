@@ -1,0 +1,280 @@
+"""How places end: nodes of graphs and items of maps, with a value, a reason or an error, and what follows from it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from cascade.runtime.connectors import settle_connector
+from cascade.runtime.flow import PRUNED, UPSTREAM_FAILED, FlowManager
+from cascade.runtime.mapping import MapExecution
+from cascade.runtime.plan import AT_ONCE, DECIDE, MAP
+from cascade.runtime.resolvers import ArgumentResolver
+from cascade.runtime.scheduler import MISSING, Scheduler
+from cascade.runtime.trouble import annotate, missing_target
+from cascade.spec.lazy_types import Call, MappedLazyResult
+from cascade.spec.routing import Router
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from cascade.runtime.returned import Turn
+    from cascade.runtime.scheduler import Continuation, Due, Ending
+    from cascade.runtime.strategies.graph import GraphExecutionStrategy
+    from cascade.spec.policy import Policy
+    from cascade.spec.task import Task
+
+
+class Places:
+    """Ends the places of one run and settles what becomes due by that.
+
+    Due are places that became ready but are not simply a thread's next call. Whoever made them ready settles them, from
+    a list that grows while it is worked through: however deep graphs are nested, nothing here recurses.
+    """
+
+    def __init__(self, strategy: GraphExecutionStrategy) -> None:
+        self._strategy = strategy
+        self._run = strategy.run
+        self._lock = strategy.run.lock
+        self._dispatcher = strategy.dispatcher
+        self.arguments = ArgumentResolver()
+
+    def conclude(self, parent: Continuation, place: int, value: Any, due: Due) -> None:
+        """Take the value of a place, which is final."""
+        journal = self._run.journal
+        if journal is not None:
+            journal.result(parent.place_id(place), value)
+        if isinstance(parent, Scheduler):
+            with self._lock:
+                self.complete_locked(parent, place, value, due)
+        else:
+            assert isinstance(parent, MapExecution)
+            if parent.store(place, value):
+                self.end_map(parent, due)
+
+    def complete_locked(self, scheduler: Scheduler, index: int, value: Any, due: Due) -> None:
+        """Take the value of a node; with the lock."""
+        scheduler.complete(index, value, due)
+        if index == scheduler.plan.target:
+            self._close(scheduler, due)
+        elif scheduler.ready and not scheduler.listed:
+            self._dispatcher.list_source_locked(scheduler)
+
+    def skip(self, scheduler: Scheduler, index: int, reason: str, due: Due) -> None:
+        """Skip a node."""
+        lazy = scheduler.graph.lazies[index]
+        if self._run.teller.tells and isinstance(lazy, (Call, MappedLazyResult)):
+            self.tell_skip(scheduler, index, reason)
+        with self._lock:
+            known = len(scheduler.skipped)
+            scheduler.skip(index, reason, due)
+            self._release_routes_locked(scheduler, index, known)
+            if index == scheduler.plan.target:
+                self._close(scheduler, due)
+
+    def fail(
+        self,
+        parent: Continuation,
+        place: int,
+        error: BaseException,
+        due: Due,
+        *,
+        attempt: int = 1,
+        turn: Turn | None = None,
+    ) -> None:
+        """A place raised: the run stops, or goes on without it."""
+        annotate(error, parent, place, attempt=attempt, turn=turn)
+        if not self._run.goes_on or not isinstance(error, Exception):
+            if not (self._run.stopping and isinstance(error, asyncio.CancelledError)):
+                self._strategy.stop(error)
+            return
+        with self._lock:
+            self._strategy.failures.append(error)
+        self._fail_place(parent, place, error, due)
+
+    def _fail_place(self, parent: Continuation, place: int, error: BaseException, due: Due) -> None:
+        if isinstance(parent, Scheduler):
+            with self._lock:
+                known = len(parent.skipped)
+                parent.fail(place, error, due)
+                self._release_routes_locked(parent, place, known)
+                if place == parent.plan.target:
+                    self._close(parent, due)
+        else:
+            assert isinstance(parent, MapExecution)
+            if parent.fail(place, error):
+                self.end_map(parent, due)
+
+    def fail_pulling(self, mapping: MapExecution, error: BaseException, due: Due) -> None:
+        """An input of a map raised."""
+        annotate(error, mapping.scheduler, mapping.index)
+        if not self._run.goes_on or not isinstance(error, Exception):
+            self._strategy.stop(error)
+            return
+        with self._lock:
+            self._strategy.failures.append(error)
+        if mapping.fail_pulling(error):
+            self.end_map(mapping, due)
+
+    def end_map(self, mapping: MapExecution, due: Due) -> None:
+        """Every item of a map has ended."""
+        mapping.close()
+        kind, payload = mapping.ending()
+        scheduler, index = mapping.scheduler, mapping.index
+        scheduler.maps.pop(index, None)
+        if kind == "value":
+            self._run.teller.finished(scheduler, index, mapping.lazy.name, mapping.began, result=payload)
+            self.conclude(scheduler, index, payload, due)
+        else:
+            self._run.teller.finished(scheduler, index, mapping.lazy.name, mapping.began, error=payload)
+            self._fail_place(scheduler, index, payload, due)
+
+    def _close(self, scheduler: Scheduler, due: Due) -> None:
+        """The target of a graph has ended: tell who waits for it; with the lock."""
+        self._strategy.open_graphs.discard(scheduler)
+        ending = self._ending_of(scheduler)
+        if scheduler.parent is not None:
+            scheduler.parent.end_with(scheduler.parent_place, ending, due)
+            return
+        if ending[0] == "skipped":
+            ending = ("failed", missing_target(scheduler, ending[1]))
+        self._strategy.end_with(ending)
+
+    def _ending_of(self, scheduler: Scheduler) -> Ending:
+        target = scheduler.plan.target
+        value = scheduler.values[target]
+        if value is not MISSING:
+            return ("value", value)
+        if target in scheduler.failed:
+            return ("failed", scheduler.failed[target])
+        reason = scheduler.skipped[target]
+        for rescuer in scheduler.rescue:
+            if rescuer[0] == "sequence" and reason != UPSTREAM_FAILED:
+                return ("value", None)
+            if rescuer[0] == "pipeline" and reason in ("ConditionFalse", "UpstreamSkipped_Condition"):
+                return ("value", rescuer[1])
+        return ("skipped", reason)
+
+    def _release_routes_locked(self, scheduler: Scheduler, index: int, known: int) -> None:
+        """A router that will never decide wants none of its routes."""
+        if isinstance(scheduler.graph.lazies[index], Router):
+            assert scheduler.flow is not None
+            scheduler.flow.release_routes_locked(index)
+            self.tell_pruned(scheduler, known)
+
+    def tell_skip(self, scheduler: Scheduler, index: int, reason: str) -> None:
+        """Tell and note a skip."""
+        if self._run.journal is not None:
+            self._run.journal.skip(scheduler.place_id(index), reason)
+        self._run.teller.skipped(scheduler, index, scheduler.name_of(index), reason)
+
+    def tell_pruned(self, scheduler: Scheduler, known: int) -> None:
+        """Tell what was pruned since so many skips were known."""
+        if not self._run.teller.tells or len(scheduler.skipped) == known:
+            return
+        for index in list(scheduler.skipped)[known:]:
+            lazy = scheduler.graph.lazies[index]
+            if scheduler.skipped[index] == PRUNED and isinstance(lazy, (Call, MappedLazyResult)):
+                self.tell_skip(scheduler, index, PRUNED)
+
+    def advance(self, due: Due) -> None:
+        """Settle everything that is due, and what becomes due by it; without the lock."""
+        for parent, place in due:
+            if isinstance(parent, Scheduler):
+                self._settle(parent, place, due)
+            else:
+                assert isinstance(parent, MapExecution)
+                self._settle_item(parent, place, due)
+        self._dispatcher.workers.ensure()
+
+    def advance_on_loop(self, due: Due) -> None:
+        """The same on the loop's thread, where what the loop gets need not be sent to it."""
+        with self._dispatcher.loop_is_here():
+            self.advance(due)
+
+    def _settle(self, scheduler: Scheduler, index: int, due: Due) -> None:
+        plan = scheduler.plan
+        flow = scheduler.flow
+        if index < plan.size and index in scheduler.returned:
+            self._end_returned(scheduler, index, scheduler.returned.pop(index), due)
+            return
+        if index >= plan.size:
+            settle_connector(self._strategy, scheduler, plan.router_of[index], due, woken=True)
+            return
+        if flow is not None and flow.counts_demand:
+            with self._lock:
+                if not flow.claim_locked(index):
+                    return
+        if scheduler.entries[index] == DECIDE:
+            assert flow is not None or scheduler.skipped or scheduler.failed
+            if flow is None:
+                flow = scheduler.flow = FlowManager(scheduler, self._lock)
+            try:
+                reason = flow.reason_to_skip(index)
+            except BaseException as error:
+                self.fail(scheduler, index, error, due)
+                return
+            if reason is not None:
+                self.skip(scheduler, index, reason, due)
+                return
+        lane = plan.lanes[index]
+        if lane == AT_ONCE:
+            settle_connector(self._strategy, scheduler, index, due)
+        elif lane == MAP:
+            self._start_map(scheduler, index, due)
+        else:
+            with self._lock:
+                self._dispatcher.hand_over_locked(scheduler, index, lane)
+
+    def _end_returned(self, scheduler: Scheduler, index: int, ending: Ending, due: Due) -> None:
+        kind, payload = ending
+        if kind == "value":
+            self.conclude(scheduler, index, payload, due)
+        elif kind == "skipped":
+            with self._lock:
+                scheduler.skip(index, payload, due)
+                if index == scheduler.plan.target:
+                    self._close(scheduler, due)
+        else:
+            self._fail_place(scheduler, index, payload, due)
+
+    def _settle_item(self, mapping: MapExecution, place: int, due: Due) -> None:
+        ending = mapping.returned.pop(place, None)
+        if ending is None:
+            return
+        kind, payload = ending
+        if kind == "value":
+            self.conclude(mapping, place, payload, due)
+        elif kind == "skipped":
+            self.fail(mapping, place, mapping.missing(place, payload), due)
+        else:
+            self._fail_place(mapping, place, payload, due)
+
+    def _start_map(self, scheduler: Scheduler, index: int, due: Due) -> None:
+        lazy = scheduler.graph.lazies[index]
+        assert isinstance(lazy, MappedLazyResult)
+        began = self._run.teller.started(scheduler, index, lazy.name)
+        try:
+            mapping = MapExecution(scheduler, index, *self.arguments.resolve_map(scheduler, index))
+        except BaseException as error:
+            self._run.teller.finished(scheduler, index, lazy.name, began, error=error)
+            self.fail(scheduler, index, error, due)
+            return
+        mapping.began = began
+        scheduler.maps[index] = mapping
+        self._dispatcher.hand_over_map(mapping)
+
+    def call_at(self, parent: Continuation, place: int) -> tuple[Task[..., Any], Sequence[Any], Mapping[str, Any]]:
+        """The task and the finished arguments of the call at a place."""
+        if isinstance(parent, Scheduler):
+            lazy: Any = parent.graph.lazies[place]
+            return lazy.task, *self.arguments.resolve(parent, place)
+        assert isinstance(parent, MapExecution)
+        return parent.lazy.task, *parent.items.pop(place)
+
+    def policy_of(self, parent: Continuation, place: int) -> Policy | None:
+        """The policies of the call at a place."""
+        if isinstance(parent, Scheduler):
+            return parent.graph.lazies[place].policy
+        assert isinstance(parent, MapExecution)
+        return parent.lazy.policy
