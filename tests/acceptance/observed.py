@@ -13,6 +13,7 @@ from cascade.runtime.events import (
     RunFinished,
     RunStarted,
     TaskBlocked,
+    TaskEvent,
     TaskExecutionFinished,
     TaskExecutionStarted,
     TaskRetrying,
@@ -82,10 +83,15 @@ class Trace:
         found: dict[str, list[str]] = {}
         for event in self.events:
             if isinstance(event, TaskExecutionFinished):
-                found.setdefault(event.task_id, []).append(event.status)
+                found.setdefault(self._node(event), []).append(event.status)
             elif isinstance(event, TaskSkipped):
-                found.setdefault(event.task_id, []).append(event.reason)
+                found.setdefault(self._node(event), []).append(event.reason)
         return found
+
+    def _node(self, event: TaskEvent) -> str:
+        """The node's id, with the run's where that is not the first that the trace saw."""
+        nested = self.events and event.run_id != self.events[0].run_id
+        return f"{event.run_id}: {event.task_id}" if nested else event.task_id
 
 
 def line(event: cs.Event) -> str:

@@ -190,11 +190,13 @@ def test_scopes_use_the_name(kind: str) -> None:  # S1
     held, free = log.task(kind, name="held_back"), log.task(kind, name="free")
 
     async def main() -> None:
-        async with cs.create_engine() as engine:
+        freed = asyncio.Event()
+        bus = cs.MessageBus()
+        bus.subscribe(TaskExecutionFinished, lambda event: freed.set() if event.task_name == "free" else None)
+        async with cs.create_engine(bus=bus) as engine:
             engine.constraints.set(cs.GlobalConstraint.pause("task:held_*"))
             going = asyncio.create_task(engine.run([held("held"), free("free")]))
-            while "free" not in log.entries:
-                await asyncio.sleep(0)
+            await freed.wait()
             assert log.entries == ["free"]
             engine.constraints.remove("task:held_*")
             await going

@@ -36,7 +36,7 @@ def test_equality_and_hash_are_by_identity() -> None:  # S3
     for value, twin in zip(every_kind_of_value(), every_kind_of_value(), strict=True):
         if type(value).__name__ == "Input":
             continue
-        assert value == value  # noqa: PLR0124
+        assert value == value
         assert value != twin
         assert len({value, twin, value}) == 2
         assert value != 1

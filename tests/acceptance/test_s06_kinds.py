@@ -227,7 +227,9 @@ def test_many_coroutines_wait_at_the_same_time() -> None:  # S6, S8
             await everybody.wait()
 
         task = cs.task(meets)
-        await asyncio.wait_for(cs.arun([task(i) for i in range(250)] + [task.map(range(250))], log_level="CRITICAL"), 30)
+        await asyncio.wait_for(
+            cs.arun([task(i) for i in range(250)] + [task.map(range(250))], log_level="CRITICAL"), 30
+        )
 
     asyncio.run(main())
 
@@ -339,11 +341,15 @@ class Promise:
 @pytest.mark.parametrize("policy", [{}, {"retry": 1}, {"executor": "inline"}])
 @pytest.mark.parametrize("mapped", [False, True])
 @pytest.mark.parametrize("what", ["coroutine", "object", "lambda"])
-def test_an_awaitable_returned_by_a_sync_task_is_an_error(what: str, mapped: bool, policy: dict[str, Any]) -> None:  # S6
+def test_an_awaitable_returned_by_a_sync_task_is_an_error(
+    what: str, mapped: bool, policy: dict[str, Any]
+) -> None:  # S6
     def gives(x: int) -> Awaitable[Any]:
         return awaited_sum(x, 1) if what == "coroutine" else Promise()
 
-    task = cs.task(lambda x: awaited_sum(x, 1), name="gives", **policy) if what == "lambda" else cs.task(gives, **policy)
+    task = (
+        cs.task(lambda x: awaited_sum(x, 1), name="gives", **policy) if what == "lambda" else cs.task(gives, **policy)
+    )
     with pytest.raises(cs.TaskResultError, match=r"'gives'.*async def"):
         run(task.map([1]) if mapped else task(1))
 

@@ -158,7 +158,7 @@ def test_runs_at_the_same_time_keep_their_own_contexts() -> None:  # S7, S21
 def test_a_running_loop_hands_its_context_on() -> None:  # S7, S21
     async def main() -> tuple[str, str]:
         tenant.set("async caller")
-        read = cs.task(lambda: tenant.get(), name="read")
+        read = cs.task(lambda *_: tenant.get(), name="read")
         return await cs.arun(read(), log_level="CRITICAL"), run(read())
 
     assert asyncio.run(main()) == ("async caller", "async caller")

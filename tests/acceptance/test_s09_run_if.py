@@ -148,17 +148,15 @@ def test_a_plain_value_as_condition_is_an_error_that_shows_param(where: str, swi
     task = cs.task(lambda: 1, name="one")
     if where == "decorator" and switch is None:
         return
+    declare: Any = {
+        "value": lambda: task().run_if(switch),
+        "task": lambda: task.run_if(switch),
+        "decorator": lambda: cs.task(lambda: 1, run_if=switch),
+        "map": lambda: cs.task(abs).map([1]).run_if(switch),
+        "router": lambda: cs.Router(task(), {1: 1}).run_if(switch),
+    }[where]
     with pytest.raises(TypeError, match="Param") as caught:
-        if where == "value":
-            task().run_if(switch)
-        elif where == "task":
-            task.run_if(switch)
-        elif where == "decorator":
-            cs.task(lambda: 1, run_if=switch)
-        elif where == "map":
-            cs.task(abs).map([1]).run_if(switch)
-        else:
-            cs.Router(task(), {1: 1}).run_if(switch)
+        declare()
     assert repr(switch) in str(caught.value)
 
 

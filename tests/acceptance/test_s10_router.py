@@ -116,9 +116,7 @@ def test_nothing_starts_before_the_selector_has_its_value(kind: str) -> None:  #
     for _ in range(50):
         value = log_free(value)
     shared = task("shared by undecided routes only")
-    router = cs.Router(
-        selector(), {"a": task("a", task("under a"), shared), "b": task("b", task("under b"), shared)}
-    )
+    router = cs.Router(selector(), {"a": task("a", task("under a"), shared), "b": task("b", task("under b"), shared)})
     promptly(lambda: run(gather(router, cs.task(reach)(value))))
     assert early == []
     assert sorted(log.entries) == ["a", "shared by undecided routes only", "under a"]

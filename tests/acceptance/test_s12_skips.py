@@ -41,7 +41,7 @@ def only(target: cs.LazyResult[Any], **options: Any) -> dict[str, str]:
 
 
 DATA = {
-    "argument": lambda s: gather(s),
+    "argument": gather,
     "keyword": lambda s: cs.task(lambda *, k: k, name="gather")(k=s),
     "container": lambda s: gather([{"k": (s,)}]),
     "one of several": lambda s: gather(1, s, gather(2).named("fine")),
@@ -251,7 +251,7 @@ def test_a_cache_hit_is_an_events_reason_and_no_skip() -> None:  # S12, S25
     assert reasons(trace) == {"cached": "CacheHit"}
 
 
-def test_ten_thousand_skips_cost_no_more_each_than_a_thousand() -> None:  # S12
+def test_many_skips_cost_about_as_much_each_as_few() -> None:  # S12
     def cost(size: int) -> float:
         trace = Trace()
         root = skipped()
@@ -264,4 +264,4 @@ def test_ten_thousand_skips_cost_no_more_each_than_a_thousand() -> None:  # S12
         return spent / size
 
     small = min(cost(1_000) for _ in range(3))
-    assert min(cost(10_000) for _ in range(2)) < 4 * small
+    assert min(cost(20_000) for _ in range(2)) < 10 * small

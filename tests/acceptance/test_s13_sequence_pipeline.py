@@ -79,7 +79,7 @@ def test_the_order_holds_for_these_values_whoever_else_uses_them(kind: str) -> N
 
 def test_what_a_member_needs_need_not_wait() -> None:  # S13, S8
     early = threading.Event()
-    needed = cs.task(lambda: early.set(), name="needed")()
+    needed = cs.task(early.set, name="needed")()
     first = cs.task(lambda: await_sign(early), name="first")()
     assert promptly(lambda: run(cs.sequence([first, gather(needed)]), max_workers=2)) == [None]
 
@@ -373,7 +373,7 @@ def test_a_step_may_return_a_graph(kind: str) -> None:  # S13, S18
     assert run(cs.pipeline(1, [returning, returning.run_if(no()), returning])) == 7
     skipping = made(kind, lambda x: plus(x).run_if(no()), name="skipping")
     assert run(cs.pipeline(1, [plus])) == 2
-    assert run(gather(cs.pipeline(cs.sequence([skipping(1)]), [lambda v: gather(v)]))) == [[None]]
+    assert run(gather(cs.pipeline(cs.sequence([skipping(1)]), [gather]))) == [[None]]
 
 
 @pytest.mark.parametrize("steps", [[5], [None], ["double"], [lambda value: 5], [lambda value: None]])

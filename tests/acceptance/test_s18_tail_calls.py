@@ -6,7 +6,6 @@ import asyncio
 import gc
 import sys
 import threading
-import tracemalloc
 from typing import Any
 
 import pytest
@@ -679,21 +678,3 @@ def test_waiting_for_what_was_returned_does_not_hold_up_siblings() -> None:
         return "sibling"
 
     assert promptly(lambda: run([returns(), sibling()], max_workers=2)) == [["waited"], "sibling"]
-
-
-# S18
-def test_ten_thousand_turns_keep_memory_flat() -> None:
-    @cs.task
-    def step(n: int) -> Any:
-        if n == 4000:
-            gc.collect()
-            tracemalloc.start()
-        if n == 1:
-            gc.collect()
-            sizes.append(tracemalloc.get_traced_memory()[0])
-            tracemalloc.stop()
-        return step(add(n, -1)) if n else "done"
-
-    sizes: list[int] = []
-    assert promptly(lambda: run(step(6000))) == "done"
-    assert sizes[0] < 300_000

@@ -154,32 +154,32 @@ def test_run_if_with_a_plain_boolean(switch: bool) -> None:  # S9
 
 
 @pytest.mark.parametrize("kind", ["sync", "policy", "map"])
-def test_side_effects_of_siblings_never_come_after_the_run_has_ended(kind: str) -> None:  # S15
+@pytest.mark.parametrize("_", range(5))
+def test_side_effects_of_siblings_never_come_after_the_run_has_ended(kind: str, _: int) -> None:  # S15
     """Twelve siblings are inside their calls when the run fails; the failing one lets them go as it raises."""
-    for _ in range(10):
-        ended = threading.Event()
-        late: list[int] = []
-        everybody = threading.Barrier(13)
+    ended = threading.Event()
+    late: list[int] = []
+    everybody = threading.Barrier(13)
 
-        def work(place: int) -> int:
-            everybody.wait(30)
-            if place == 0:
-                raise ValueError("first")
-            if ended.is_set():
-                late.append(place)
-            return place
+    def work(place: int) -> int:
+        everybody.wait(30)
+        if place == 0:
+            raise ValueError("first")
+        if ended.is_set():
+            late.append(place)
+        return place
 
-        def next_step(_: Any) -> None:
-            if ended.is_set():
-                late.append(-1)
+    def next_step(_: Any) -> None:
+        if ended.is_set():
+            late.append(-1)
 
-        task = made("sync" if kind == "map" else kind, work)
-        follow = made("sync" if kind == "map" else kind, next_step)
-        values = [task.map(range(13))] if kind == "map" else [task(place) for place in range(13)]
-        with pytest.raises(ValueError, match="first"):
-            promptly(lambda values=values, follow=follow: run([*values, *map(follow, values)], max_workers=13))
-        ended.set()
-        assert late == []
+    task = made("sync" if kind == "map" else kind, work)
+    follow = made("sync" if kind == "map" else kind, next_step)
+    values = [task.map(range(13))] if kind == "map" else [task(place) for place in range(13)]
+    with pytest.raises(ValueError, match="first"):
+        promptly(lambda: run([*values, *map(follow, values)], max_workers=13))
+    ended.set()
+    assert late == []
 
 
 def test_a_failure_while_another_graph_is_being_returned() -> None:  # S15, S18
@@ -226,9 +226,7 @@ def test_two_runs_at_once_on_one_engine_and_one_loop() -> None:  # S21
                 return me
 
             greeting = cs.task(greet)
-            return await asyncio.gather(
-                *(engine.run(gather(met(me), greeting(me), [plus(me)])) for me in range(2))
-            )
+            return await asyncio.gather(*(engine.run(gather(met(me), greeting(me), [plus(me)])) for me in range(2)))
 
     assert promptly(lambda: asyncio.run(main())) == [[0, 0, [1]], [1, 1, [2]]]
 

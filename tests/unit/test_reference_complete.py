@@ -16,9 +16,10 @@ import pytest
 import cascade
 from cascade.runtime import events
 from cascade.runtime.constraints.manager import ConstraintManager
+from cascade.runtime.plan import Lane
 from cascade.spec import protocols
 
-DOCUMENTS = Path(cascade.__file__).parents[2] / "docs"
+DOCUMENTS = Path(__file__).parents[2] / "docs"
 REFERENCE = DOCUMENTS / "reference"
 PAGES = {path.name: path.read_text() for path in sorted(REFERENCE.glob("*.md"))}
 OWNERS: dict[str, Any] = {
@@ -192,3 +193,15 @@ def test_links_to_sections_lead_somewhere() -> None:
             headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
             anchors = {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
             assert anchor in anchors, f"{path.name} links to the section {anchor} of {link}"
+
+
+def test_the_architecture_names_files_and_classes_that_are_there() -> None:
+    text = (DOCUMENTS / "explanation" / "architecture.md").read_text()
+    package = Path(cascade.__file__).parent
+    sources = "\n".join(path.read_text() for path in package.rglob("*.py"))
+    for name in set(re.findall(r"`([a-z_/]+\.py)`", text)):
+        assert any((root / name).exists() for root in (package, package.parent, DOCUMENTS.parent)), name
+    for name in set(re.findall(r"^\| `([A-Z]\w+)`", text, re.MULTILINE)) - {
+        name for name in dir(Lane) if name.isupper()
+    }:
+        assert f"class {name}" in sources, name

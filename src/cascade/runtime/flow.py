@@ -132,7 +132,8 @@ class FlowManager:
             return SKIPPED_SEQUENCE
         missing = [source for source in inputs if source in skipped]
         if any(skipped[source] == SKIPPED_ROUTE and type(graph.lazies[source]) is Router for source in missing):
-            return SKIPPED_ROUTE
+            # A router that lacks its selector has taken no route, whatever became of the selector.
+            return SKIPPED_DATA if type(lazy) is Router else SKIPPED_ROUTE
         return SKIPPED_DATA if missing else None
 
     def _inputs(self, index: int) -> tuple[int, ...]:

@@ -245,8 +245,11 @@ class Places:
         kind, payload = ending
         if kind == "value":
             self.conclude(mapping, place, payload, due)
-        elif kind == "skipped":
+        elif kind == "skipped" and payload != UPSTREAM_FAILED:
             self.fail(mapping, place, mapping.missing(place, payload), due)
+        elif kind == "skipped":
+            # The failure that is behind it has been told already.
+            self._fail_place(mapping, place, mapping.missing(place, payload), due)
         else:
             self._fail_place(mapping, place, payload, due)
 

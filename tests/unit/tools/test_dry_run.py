@@ -95,7 +95,7 @@ def test_nothing_at_all_is_run() -> None:
     str(plan)
     cs.dry_run(target, system_resources={"gpu": 1})
     assert touched == []
-    assert set(threading.enumerate()) == threads
+    assert set(threading.enumerate()) <= threads
     assert spy.events_of_type(Event) == []
     assert states.by_run == {}
     assert executor.calls == []

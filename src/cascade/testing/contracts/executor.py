@@ -18,6 +18,7 @@ from cascade.spec.task import task
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import Self
 
     from cascade.graph.model import Node
 
@@ -171,14 +172,13 @@ class ExecutorContract(ABC):
     def test_the_loop_goes_on_during_a_call(self, tmp_path: Path) -> None:
         async def scenario() -> None:
             async with self._executor() as executor:
-                meeting = _Meeting(tmp_path, "one")
-                call = asyncio.ensure_future(
-                    executor.execute(self._node(_meet, _meet_async, *meeting.paths), meeting.paths, {})
-                )
-                await meeting.has_begun()
-                assert not call.done()
-                meeting.open_gate()
-                assert await asyncio.wait_for(call, _PATIENCE) == "met"
+                with _Meeting(tmp_path, "one") as meeting:
+                    node = self._node(_meet, _meet_async, *meeting.paths)
+                    call = asyncio.ensure_future(executor.execute(node, meeting.paths, {}))
+                    await meeting.has_begun()
+                    assert not call.done()
+                    meeting.open_gate()
+                    assert await asyncio.wait_for(call, _PATIENCE) == "met"
 
         self._needs_a_free_loop()
         asyncio.run(scenario())
@@ -186,14 +186,16 @@ class ExecutorContract(ABC):
     def test_two_calls_are_under_way_at_once(self, tmp_path: Path) -> None:
         async def scenario() -> None:
             async with self._executor() as executor:
-                meetings = [_Meeting(tmp_path, name) for name in ("one", "two")]
-                node = self._node(_meet, _meet_async, *meetings[0].paths)
-                calls = [asyncio.ensure_future(executor.execute(node, meeting.paths, {})) for meeting in meetings]
-                for meeting in meetings:
-                    await meeting.has_begun()
-                for meeting in meetings:
-                    meeting.open_gate()
-                assert await asyncio.wait_for(asyncio.gather(*calls), _PATIENCE) == ["met", "met"]
+                with _Meeting(tmp_path, "one") as one, _Meeting(tmp_path, "other") as other:
+                    node = self._node(_meet, _meet_async, *one.paths)
+                    calls = [
+                        asyncio.ensure_future(executor.execute(node, meeting.paths, {})) for meeting in (one, other)
+                    ]
+                    await one.has_begun()
+                    await other.has_begun()
+                    one.open_gate()
+                    other.open_gate()
+                    assert await asyncio.wait_for(asyncio.gather(*calls), _PATIENCE) == ["met", "met"]
 
         self._needs_a_free_loop()
         asyncio.run(scenario())
@@ -201,24 +203,23 @@ class ExecutorContract(ABC):
     def test_a_call_that_was_cancelled_has_no_effect_once_it_has_returned(self, tmp_path: Path) -> None:
         async def scenario() -> None:
             async with self._executor() as executor:
-                meeting = _Meeting(tmp_path, "cancelled")
-                call = asyncio.ensure_future(
-                    executor.execute(self._node(_meet, _meet_async, *meeting.paths), meeting.paths, {})
-                )
-                await meeting.has_begun()
-                call.cancel()
-                await asyncio.wait([call], timeout=0.05)
-                meeting.open_gate()
-                await asyncio.wait([call], timeout=_PATIENCE)
-                assert call.done()
-                happened = meeting.ended.exists()
-                # Long enough for a call that goes on to look at its gate many times.
-                await asyncio.sleep(0.1)
-                assert meeting.ended.exists() is happened
-                if call.cancelled():
-                    assert await executor.execute(self._node(_echo, _echo_async, 1), (1,), {}) == 1
-                else:
-                    assert call.result() == "met"
+                with _Meeting(tmp_path, "cancelled") as meeting:
+                    node = self._node(_meet, _meet_async, *meeting.paths)
+                    call = asyncio.ensure_future(executor.execute(node, meeting.paths, {}))
+                    await meeting.has_begun()
+                    call.cancel()
+                    await asyncio.wait([call], timeout=0.05)
+                    meeting.open_gate()
+                    await asyncio.wait([call], timeout=_PATIENCE)
+                    assert call.done()
+                    happened = meeting.ended.exists()
+                    # Long enough for a call that goes on to look at its gate many times.
+                    await asyncio.sleep(0.1)
+                    assert meeting.ended.exists() is happened
+                    if call.cancelled():
+                        assert await executor.execute(self._node(_echo, _echo_async, 1), (1,), {}) == 1
+                    else:
+                        assert call.result() == "met"
 
         self._needs_a_free_loop()
         asyncio.run(scenario())
@@ -296,7 +297,10 @@ class ExecutorContract(ABC):
 
 
 class _Meeting:
-    """Files by which a call, wherever it is made, and its test tell each other how far they are."""
+    """Files by which a call, wherever it is made, and its test tell each other how far they are.
+
+    At the end of its block the gate is open, so that a test that fails leaves no call that waits for ever.
+    """
 
     def __init__(self, folder: Path, name: str) -> None:
         self.began, self.gate, self.ended = (folder / f"{name} {what}" for what in ("began", "gate", "ended"))
@@ -308,3 +312,9 @@ class _Meeting:
 
     def open_gate(self) -> None:
         self.gate.touch()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.open_gate()
