@@ -36,15 +36,15 @@ class Server(ThreadingHTTPServer):
 class Page(BaseHTTPRequestHandler):
     """One request."""
 
-    server: Server
-
     def do_GET(self) -> None:
+        server = self.server
+        assert isinstance(server, Server)
         number = int(self.path.strip("/"))
-        with self.server.lock:
-            self.server.asked[number] += 1
-            attempt = self.server.asked[number]
-            self.server.at_once += 1
-            self.server.most_at_once = max(self.server.most_at_once, self.server.at_once)
+        with server.lock:
+            server.asked[number] += 1
+            attempt = server.asked[number]
+            server.at_once += 1
+            server.most_at_once = max(server.most_at_once, server.at_once)
         try:
             if number == LOST:
                 self.send_error(HTTPStatus.NOT_FOUND)
@@ -55,8 +55,8 @@ class Page(BaseHTTPRequestHandler):
                 self.end_headers()
         finally:
             # Before the page: who has all of it may ask for the next one at once.
-            with self.server.lock:
-                self.server.at_once -= 1
+            with server.lock:
+                server.at_once -= 1
         if number != LOST and not (number % 3 == 0 and attempt == 1):
             self.wfile.write(b"word " * number)
 

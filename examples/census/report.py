@@ -60,7 +60,7 @@ class Page:
     summary: Summary
     reuse: Reuse
     closed: list[tuple[str, str]]
-    pictures: dict[str, str] = field(default_factory=dict)
+    pictures: dict[str, str] = field(default_factory=dict[str, str])
 
 
 def make_page(listing: Listing, summary: Summary, reuse: Reuse, taken_at: str, seconds: float) -> Page:

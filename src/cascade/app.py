@@ -101,7 +101,7 @@ def create_engine(
         state_backend=state_backend,
         system_resources=system_resources,
         resources=resources,
-        cache=cache or InMemoryCacheBackend(clock=clock),
+        cache=InMemoryCacheBackend(clock=clock) if cache is None else cache,
         clock=clock,
         chance=chance,
         grace=grace,
@@ -194,14 +194,17 @@ def run(
             "cs.run inside an async task would block the loop of the engine that has to do the work; "
             "write  await cs.arun(...)  or return the lazy value, which the engine then computes"
         )
-    pool = outer.engine.pool
+    pool, clock = outer.engine.pool, outer.engine.clock
     if pool is not None:
         pool.lend()
+    # While this call waits for the nested run it is not busy itself.
+    clock.idle()
     try:
         if running is None:
             return _on_this_thread(target, params, options)
         return _on_own_thread(target, params, options)
     finally:
+        clock.busy()
         if pool is not None:
             pool.take_back()
 
@@ -259,7 +262,9 @@ async def _arun(target: Any, params: Mapping[str, Any] | None, options: RunOptio
     """Run on the engine of the run here, or on a new one, which is added to `engines`."""
     outer = current_run.get()
     if outer is not None:
-        given = [name for name in ("system_resources", "bus", "clock", "max_workers", "cache") if options[name]]
+        given = [
+            name for name in ("system_resources", "bus", "clock", "max_workers", "cache") if options[name] is not None
+        ]
         if given:
             raise NestedRunError(
                 f"a run inside a task shares the engine of that task, so {', '.join(given)} can only be given where "
@@ -273,7 +278,7 @@ async def _arun(target: Any, params: Mapping[str, Any] | None, options: RunOptio
         executor,
         options["bus"],
         system_resources=options["system_resources"],
-        cache=options["cache"] or _shared.cache,
+        cache=_shared.cache if options["cache"] is None else options["cache"],
         clock=clock,
         max_workers=max_workers,
     )
@@ -300,7 +305,7 @@ def _on_this_thread(target: Any, params: Mapping[str, Any] | None, options: RunO
     runner = asyncio.Runner()
     engines: list[Engine] = []
     try:
-        return runner.run(_arun(target, params, options, engines), context=copy_context())
+        value, error = runner.run(_outcome(target, params, options, engines), context=copy_context())
     except KeyboardInterrupt:
         # The first Ctrl-C has ended the run in order before it gets here; a second one does not wait for that.
         for engine in engines:
@@ -308,6 +313,24 @@ def _on_this_thread(target: Any, params: Mapping[str, Any] | None, options: RunO
         raise
     finally:
         runner.close()
+    if error is not None:
+        raise error
+    return value
+
+
+async def _outcome(
+    target: Any, params: Mapping[str, Any] | None, options: RunOptions, engines: list[Engine]
+) -> tuple[Any, BaseException | None]:
+    """What a run gave or raised, as a value: a task that raises keeps its exception, and shows it to who asks.
+
+    Only a cancellation goes on as one, since the runner makes the Ctrl-C of it that it was.
+    """
+    try:
+        return await _arun(target, params, options, engines), None
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:
+        return None, error
 
 
 def _on_own_thread(target: Any, params: Mapping[str, Any] | None, options: RunOptions) -> Any:

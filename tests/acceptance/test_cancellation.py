@@ -255,7 +255,9 @@ def test_a_run_cancelled_at_any_step_leaves_nothing_behind(name: str) -> None:
 
 
 # S20
-@pytest.mark.parametrize("name", ["chain of coroutines", "async resource of the task", "nested run", "map of a generator"])
+@pytest.mark.parametrize(
+    "name", ["chain of coroutines", "async resource of the task", "nested run", "map of a generator"]
+)
 def test_a_run_cancelled_twice_leaves_nothing_behind(name: str) -> None:
     async def main() -> None:
         me = asyncio.current_task()

@@ -255,9 +255,12 @@ def test_an_endless_loop_lets_others_have_their_turn(kind: str) -> None:
         stop.set()
         return "ended"
 
-    assert promptly(lambda: run([task(0), ends()], max_workers=1))[1] == "ended"
-    stop.clear()
-    assert promptly(lambda: run([task(0), ends_async()], max_workers=1))[1] == "ended"
+    try:
+        assert promptly(lambda: run([task(0), ends()], max_workers=1))[1] == "ended"
+        stop.clear()
+        assert promptly(lambda: run([task(0), ends_async()], max_workers=1))[1] == "ended"
+    finally:
+        stop.set()
 
 
 # S18, S20
@@ -620,7 +623,12 @@ def test_a_call_has_ended_before_what_it_returned_starts() -> None:
         return add(give(n), give(1))
 
     trace = Trace()
-    promptly(lambda: run(parent.map(n=range(300)), bus=trace.bus, max_workers=8))
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        promptly(lambda: run([parent(n) for n in range(300)], bus=trace.bus, max_workers=8))
+    finally:
+        sys.setswitchinterval(interval)
     ended: set[str] = set()
     for event in trace.events:
         if isinstance(event, TaskExecutionFinished):

@@ -93,7 +93,7 @@ def test_text_is_converted_to_the_type(kind: Any, text: str, value: Any) -> None
 # S19
 @pytest.mark.parametrize("value", [5, 1.5, True, Path("x"), Colour.RED, [1, 2], {"a": 1}])
 def test_values_of_the_type_are_taken_as_they_are(value: Any) -> None:
-    kind = list[int] if isinstance(value, list) else type(value)
+    kind = list[int] if isinstance(value, list) else Path if isinstance(value, Path) else type(value)
     assert run(cs.Param("x", type=kind), {"x": value}) == value
 
 

@@ -522,7 +522,7 @@ def test_a_process_that_ignores_its_timeout_is_killed_after_the_grace(tmp_path: 
                 os.kill(pid, 0)
             assert await engine.run(cs.task(lambda: 1, executor="process")()) == 1
 
-    promptly(lambda: asyncio.run(main()), 20.0)
+    promptly(lambda: asyncio.run(main()), 12.0)
 
 
 # S20, S6
@@ -543,7 +543,7 @@ def test_a_process_can_read_that_it_was_asked_to_stop_and_which_attempt_it_is(tm
             file.write(str(cascade.attempt()))
 
     async def main() -> None:
-        async with cs.create_engine(grace=20.0) as engine:
+        async with cs.create_engine(grace=3.0) as engine:
             running = asyncio.create_task(
                 engine.run(cs.task(polls, executor="process")(str(started), str(ended)).with_retry(2))
             )
@@ -555,7 +555,7 @@ def test_a_process_can_read_that_it_was_asked_to_stop_and_which_attempt_it_is(tm
                 await running
             assert ended.read_text() == "1"
 
-    promptly(lambda: asyncio.run(main()), 20.0)
+    promptly(lambda: asyncio.run(main()), 12.0)
 
 
 # S20

@@ -97,7 +97,7 @@ def test_arun_works_in_async_code_and_inside_async_tasks() -> None:
 @pytest.mark.parametrize(
     ("target", "error"),
     [
-        (lambda: fail(), KeyError),
+        (fail, KeyError),
         (lambda: double(1).run_if(cs.task(bool)(0)), cs.DependencyMissingError),
         (lambda: double(cs.Param("missing")), cs.ParameterError),
         (lambda: double(cs.inject("nobody")), cs.UnknownResourceError),

@@ -553,9 +553,9 @@ def test_a_resource_yields_exactly_once(is_async: bool) -> None:
 
     made: list[int] = []
     task = cs.task(lambda r: r)
-    with pytest.raises(cs.ResourceError, match="never.*without yielding"):
+    with pytest.raises(cs.ResourceError, match=r"never.*without yielding"):
         run(task(r=cs.inject(cs.resource(never_async if is_async else never))))
-    with pytest.raises(cs.ResourceError, match="twice.*second time"):
+    with pytest.raises(cs.ResourceError, match=r"twice.*second time"):
         run(task(r=cs.inject(cs.resource(twice_async if is_async else twice))))
 
 

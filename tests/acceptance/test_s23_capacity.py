@@ -94,7 +94,7 @@ def test_all_amounts_are_taken_together_or_none() -> None:
 def test_opposite_orders_of_amounts_never_deadlock() -> None:
     meter = Meter()
     use = cs.task(meter.use, name="use")
-    target = [use(n).with_constraints(**(dict(a=1, b=1) if n % 2 else dict(b=1, a=1))) for n in range(100)]
+    target = [use(n).with_constraints(**({"a": 1, "b": 1} if n % 2 else {"b": 1, "a": 1})) for n in range(100)]
     promptly(lambda: run(target, system_resources={"a": 1, "b": 1}))
     assert len(meter.order) == 100
 
@@ -183,7 +183,7 @@ def test_a_large_request_is_not_overtaken_by_small_ones_but_by_those_that_share_
             engine.bus.subscribe(TaskBlocked, lambda event: blocked.append(event.task_name))
 
             async def settle(count: int) -> None:
-                while len(blocked) < count:
+                while len(blocked) < count:  # noqa: ASYNC110 - it is told by a thread or a handler
                     await asyncio.sleep(0)
 
             runs = [asyncio.create_task(engine.run(holds().with_constraints(gpu=1)))]

@@ -245,7 +245,7 @@ def test_one_computation_for_one_key_at_a_time_in_two_runs_of_an_engine() -> Non
     async def main() -> Any:
         async with cs.create_engine() as engine:
             first = asyncio.create_task(engine.run(cached(1)))
-            while not calls:
+            while not calls:  # noqa: ASYNC110 - it is told by a thread or a handler
                 await asyncio.sleep(0.001)
             second = asyncio.create_task(engine.run(cached(1)))
             for _ in range(50):
@@ -307,7 +307,7 @@ def test_waiting_for_a_computation_that_is_cancelled_one_takes_over() -> None:
     async def main() -> Any:
         async with cs.create_engine() as engine:
             first = asyncio.create_task(engine.run(cached(1)))
-            while not attempts:
+            while not attempts:  # noqa: ASYNC110 - it is told by a thread or a handler
                 await asyncio.sleep(0)
             second = asyncio.create_task(engine.run(cached(1)))
             for _ in range(30):

@@ -29,7 +29,7 @@ def test_every_error_has_the_one_root() -> None:
         if inspect.isclass(kind) and issubclass(kind, BaseException) and kind.__module__ == exceptions.__name__:
             assert issubclass(kind, (cs.CascadeError, cs.CascadeWarning)), name
     for name in dir(cs):
-        if name.endswith("Error") or name.endswith("Group"):
+        if name.endswith(("Error", "Group")):
             assert issubclass(getattr(cs, name), cs.CascadeError), name
 
 
@@ -93,8 +93,8 @@ def test_errors_keep_the_objects_concerned() -> None:
     with pytest.raises(cs.TaskTimeoutError) as timeout:
         run(cs.task(asyncio.sleep, name="nap")(60).with_timeout(0.01))
     assert (timeout.value.task_name, timeout.value.timeout) == ("nap", 0.01)
+    fine = double(2)
     with pytest.raises(cs.RunFailedGroup) as group:
-        fine = double(2)
         run([fine, cs.task(divmod)(1, 0)], on_failure="continue")
     assert group.value.results[fine] == 4
     assert isinstance(group.value.exceptions[0], ZeroDivisionError)
@@ -170,6 +170,6 @@ def test_a_value_whose_repr_raises_does_not_break_an_error() -> None:
             return 1
 
     with pytest.raises(cs.UnknownRouteError, match="Broken"):
-        run(cs.Router(cs.task(lambda: Broken())(), {"a": give(1)}))
+        run(cs.Router(cs.task(Broken)(), {"a": give(1)}))
     with pytest.raises(cs.MapInputError):
-        run(double.map(x=cs.task(lambda: Broken())()))
+        run(double.map(x=cs.task(Broken)()))

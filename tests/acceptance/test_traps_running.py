@@ -144,7 +144,7 @@ def test_a_removed_limit_lets_all_who_wait_go_at_once(constraint: cs.GlobalConst
             blocked: list[Any] = []
             engine.bus.subscribe(TaskBlocked, blocked.append)
             running = asyncio.create_task(engine.run(meet.map(x=range(10))))
-            while len(blocked) < 9:
+            while len(blocked) < 9:  # noqa: ASYNC110 - it is told by a thread or a handler
                 await asyncio.sleep(0)
             engine.constraints.remove("global")
             assert await running == list(range(10))
@@ -304,7 +304,7 @@ def test_a_resource_cycle_of_any_length_is_found_before_anything_runs(length: in
         return cs.resource(name=f"r{n}")(generator)
 
     definitions = [define(n) for n in range(length)]
-    with pytest.raises(cs.ResourceCycleError, match="'r0'.*'r0'"):
+    with pytest.raises(cs.ResourceCycleError, match=r"'r0'.*'r0'"):
         promptly(lambda: run(cs.task(lambda r: r)(r=cs.inject("r0")), resources=definitions))
     assert made == []
 

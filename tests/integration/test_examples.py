@@ -35,7 +35,7 @@ def run(name: str, *arguments: str, folder: Path, code: int = 0) -> subprocess.C
 
 
 def test_every_example_has_a_test() -> None:
-    names = {path.stem for path in EXAMPLES.iterdir() if not path.name.startswith((".", "_"))}
+    names = {path.parent.stem if path.parent != EXAMPLES else path.stem for path in EXAMPLES.rglob("*.py")}
     source = Path(__file__).read_text()
     assert {name for name in names if f'run("{name}"' not in source} == TESTED_APART
 

@@ -100,28 +100,23 @@ class _Numbering:
         for index, lazy in enumerate(self.lazies):
             if type(lazy) is Call and lazy.packed is None and not lazy.kwargs:
                 args = lazy.args
-                if len(args) == 1:
-                    value = args[0]
-                    if type(value) in PLAIN:
-                        needs(())
-                        references(None)
-                    elif type(value) in LAZY_TYPES:
-                        source = index_of[value]
-                        needs((source,))
-                        references(source)
-                    else:
-                        needs(())
-                        references(self._several(args))
-                else:
+                reference: Reference = None
+                if len(args) != 1:
                     reference = self._several(args)
-                    references(reference)
-                    if reference is None:
-                        needs(())
-                    elif type(reference) is tuple:
-                        needs(tuple({source: None for source in reference if source >= 0}))
-                    else:
-                        needs(_sources(reference))
-                if lazy.policy is not None or not is_plain(lazy.task):
+                elif type(args[0]) in LAZY_TYPES:
+                    reference = index_of[args[0]]
+                elif type(args[0]) not in PLAIN:
+                    reference = self._several(args)
+                references(reference)
+                if reference is None:
+                    needs(())
+                elif type(reference) is int:
+                    needs((reference,))
+                elif type(reference) is tuple:
+                    needs(tuple({source: None for source in reference if source >= 0}))
+                else:
+                    needs(_sources(reference))
+                if lazy.policy is not None or type(reference) is Wiring or not is_plain(lazy.task):
                     self._finish_special(index, lazy)
             else:
                 reference = self._wire(lazy)
@@ -229,22 +224,38 @@ class _Numbering:
                 continue
             previous = lazy.members[0]
             for member in lazy.members[1:]:
-                before, first = self.index_of[previous], self.index_of[_first_member(member)]
-                if before not in self.needs[first]:
-                    self.needs[first] = (*self.needs[first], before)
-                waits = self.order_edges.setdefault(first, [])
-                if before not in waits:
-                    waits.append(before)
-                if first not in self.special:
-                    self.special.append(first)
+                for first in _first_members(member):
+                    self._let_wait(first, previous)
                 previous = member
         self.special.sort()
 
+    def _let_wait(self, member: LazyResult[Any], previous: LazyResult[Any]) -> None:
+        index, before = self.index_of[member], self.index_of[previous]
+        if index == before and member is not previous:
+            # Two equal pure calls are one computation, which comes before nothing of its own.
+            return
+        if before not in self.needs[index]:
+            self.needs[index] = (*self.needs[index], before)
+        waits = self.order_edges.setdefault(index, [])
+        if before not in waits:
+            waits.append(before)
+        if index not in self.special:
+            self.special.append(index)
 
-def _first_member(member: LazyResult[Any]) -> LazyResult[Any]:
-    while type(member) is Sequence:
-        member = member.members[0]
-    return member
+
+def _first_members(member: LazyResult[Any]) -> list[LazyResult[Any]]:
+    """What of a member must wait for the member before it: of a sequence its first, of a container each."""
+    found: list[LazyResult[Any]] = []
+    stack = [member]
+    while stack:
+        lazy = stack.pop()
+        if type(lazy) is Sequence:
+            stack.append(lazy.members[0])
+        elif type(lazy) is Gathered:
+            stack.extend(reversed(lazy.packed.lazies))
+        if type(lazy) is not Sequence:
+            found.append(lazy)
+    return found
 
 
 def _sources(wiring: Reference) -> tuple[int, ...]:

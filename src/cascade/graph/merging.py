@@ -27,8 +27,8 @@ def merge_key(lazy: Call[Any], merged: Mapping[LazyResult[Any], LazyResult[Any]]
         if lazy.packed is not None:
             inputs: tuple[Any, ...] = tuple(_steps(lazy, merged))
         else:
-            names = tuple(lazy.kwargs)
-            inputs = (len(lazy.args), names, *(_input(value, merged) for value in (*lazy.args, *lazy.kwargs.values())))
+            named = lazy.task.arguments_by_name(lazy.args, lazy.kwargs)
+            inputs = tuple((name, _input(value, merged)) for name, value in named.items())
     except UndigestibleError:
         return None
     return task, lazy.task.name, id(lazy.policy), lazy.task.version, inputs
@@ -37,6 +37,11 @@ def merge_key(lazy: Call[Any], merged: Mapping[LazyResult[Any], LazyResult[Any]]
 def _input(value: Any, merged: Mapping[LazyResult[Any], LazyResult[Any]]) -> object:
     if is_lazy(value):
         return merged.get(value, value)
+    # What `*args` and `**kwargs` gather is looked into: lazy values stand in it themselves.
+    if type(value) is tuple:
+        return ("tuple", *(_input(member, merged) for member in value))
+    if type(value) is dict:
+        return ("dict", *((name, _input(member, merged)) for name, member in value.items()))
     return digest(value)
 
 

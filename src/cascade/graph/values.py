@@ -27,6 +27,7 @@ from cascade.graph.callables import (
     qualified_name,
 )
 from cascade.graph.parts import Attributes, Parts, Refusal, Step, shown
+from cascade.spec.policy import is_lazy
 
 _LIVE = frozenset({
     "_queue", "_thread", "_weakref", "_weakrefset", "asyncio", "concurrent", "contextvars", "multiprocessing",
@@ -58,6 +59,8 @@ def _taken_apart(value: Any, kind: type[Any]) -> Parts:
     late = _LATE_KINDS.get((kind.__module__.partition(".")[0], kind.__name__))
     if late is not None:
         return late(value)
+    if is_lazy(value):
+        raise Refusal("it is a lazy value, which has no value yet; run it first, or let the call depend on it")
     if isinstance(value, type):
         return class_parts(value)
     if isinstance(value, enum.Enum):

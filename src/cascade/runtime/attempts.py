@@ -8,6 +8,7 @@ from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from cascade.runtime.affine_thread import is_abandoned
 from cascade.runtime.mapping import MapExecution
 from cascade.runtime.run import current_attempt
 from cascade.runtime.scheduler import Scheduler
@@ -91,6 +92,7 @@ class Attempt:
         context = copy_context()
         context.run(current_call.set, self._context())
         context.run(current_attempt.set, self)
+        context.run(is_abandoned.set, lambda: self._abandoned or self._strategy.run.abandoned)
         coroutine = self._execute(args, kwargs)
         if self._policy.timeout is None:
             task: asyncio.Task[Any] = self._strategy.run.loop.create_task(coroutine, context=context)
@@ -124,10 +126,21 @@ class Attempt:
         return self.parent.scheduler.graph.nodes[self.parent.index]
 
     def _execute(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        resources = self._resources
-        if resources is not None and resources.used_affine and not self._task.is_async:
-            return resources.thread.call(copy_context(), self._task.function, *args, **kwargs)
-        return self._strategy.engine.executor_of(self._task).execute(self._node(), args, kwargs)
+        if self._task.is_async:
+            return self._strategy.engine.executor_of(self._task).execute(self._node(), args, kwargs)
+        return self._off_the_loop(args, kwargs)
+
+    async def _off_the_loop(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Make a call that the clock cannot see, as it can see a coroutine that waits on the loop."""
+        clock = self._strategy.run.clock
+        clock.busy()
+        try:
+            resources = self._resources
+            if resources is not None and resources.used_affine:
+                return await resources.thread.call(copy_context(), self._task.function, *args, **kwargs)
+            return await self._strategy.engine.executor_of(self._task).execute(self._node(), args, kwargs)
+        finally:
+            clock.idle()
 
     async def _injected(
         self, args: Sequence[Any], kwargs: Mapping[str, Any]

@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Final
 
 from cascade.runtime.mapping import MapExecution
-from cascade.runtime.scheduler import Scheduler
+from cascade.runtime.scheduler import Scheduler, id_of
 from cascade.runtime.waiter import Waiter, wake
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class CacheAccess:
         """The entry for one call; raises what the policy raises for an input that cannot be digested."""
         assert policy.cache is not None
         key = policy.cache.key(task.function, task.arguments_by_name(args, kwargs))
-        backend = policy.cache.backend or self._strategy.engine.cache
+        backend = policy.cache.backend if policy.cache.backend is not None else self._strategy.engine.cache
         return CacheEntry(self._strategy, parent, place, policy.cache, backend, key)
 
 
@@ -158,7 +158,11 @@ class CacheEntry:
 
     def place_id(self, place: int) -> str:
         """The id of the call itself: the entry is not seen from outside."""
-        return self.parent.place_id(self.place)
+        return id_of(self, place)
+
+    def step_to(self, place: int) -> tuple[str, Continuation | None, int]:
+        """Nothing: the call comes before it."""
+        return "", self.parent, self.place
 
     def name_of(self, place: int) -> str:
         """The name of the call's task."""

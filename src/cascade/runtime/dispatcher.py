@@ -9,7 +9,7 @@ from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any
 
 from cascade.runtime.coroutines import CoroutineLane
-from cascade.runtime.plan import LOOP, MAP, PROCESSOR, THREAD
+from cascade.runtime.plan import LOOP, MAP, PROCESSOR, THREAD, injects
 from cascade.runtime.processor import NodeProcessor
 from cascade.runtime.scheduler import Scheduler
 from cascade.runtime.workers import WorkerLane
@@ -46,7 +46,8 @@ class Dispatcher:
 
     def look_up(self) -> None:
         """Hear that the run stops or that limits have changed."""
-        self.interrupted = self._run.stopping or self._engine.constraints.active
+        with self._run.lock:
+            self.interrupted = self._run.stopping or self._engine.constraints.active
 
     def hand_over_locked(self, scheduler: Scheduler, index: int, lane: int) -> None:
         """Give a node that may run to its lane."""
@@ -132,7 +133,8 @@ class Dispatcher:
     def _lane_of_items(self, lazy: MappedLazyResult[Any]) -> int:
         """Where the items of a map go."""
         task, policy = lazy.task, lazy.policy
-        if self._engine.pool is None or (policy is not None and policy.governs_call) or task.injected:
+        governed = policy is not None and policy.governs_call
+        if self._engine.pool is None or governed or task.injected or injects(lazy):
             return PROCESSOR
         if task.executor is None:
             return LOOP if task.is_async else THREAD

@@ -89,9 +89,9 @@ class Engine:
     ) -> None:
         self.solver = solver
         self.executor = executor
-        self.bus = bus or MessageBus()
-        self.clock: Clock = clock or SystemClock()
-        self.chance = chance or Randomness()
+        self.bus = MessageBus() if bus is None else bus
+        self.clock: Clock = SystemClock() if clock is None else clock
+        self.chance = Randomness() if chance is None else chance
         self.grace = grace
         self.executors = dict(executors or {})
         self.capacities = ResourceManager(system_resources or {})
@@ -243,7 +243,11 @@ class Engine:
 
     async def call_on_thread(self, function: Callable[[], Any]) -> Any:
         """Call something that may block, on a thread of the pool."""
-        return await call_on(self.pool, function)
+        self.clock.busy()
+        try:
+            return await call_on(self.pool, function)
+        finally:
+            self.clock.idle()
 
     def abandon(self) -> None:
         """Wait for nothing that is under way any more, and tear nothing down: the second Ctrl-C."""

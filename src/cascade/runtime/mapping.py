@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
 from cascade.graph.edges import input_name
-from cascade.runtime.scheduler import MISSING
+from cascade.runtime.scheduler import MISSING, id_of
 from cascade.spec.exceptions import DependencyMissingError, MapInputError
 from cascade.spec.lazy_types import MappedLazyResult
 
 if TYPE_CHECKING:
-    from cascade.runtime.scheduler import Due, Ending, Scheduler
+    from cascade.runtime.scheduler import Continuation, Due, Ending, Scheduler
 
 _QUICK: Final = frozenset({list, tuple, range, dict, set, frozenset})
 """Inputs that can be pulled anywhere, since none of their code is a user's."""
@@ -92,7 +92,11 @@ class MapExecution:
 
     def place_id(self, place: int) -> str:
         """The id of an item, unique within the run."""
-        return f"{self.scheduler.place_id(self.index)}[{place}]"
+        return id_of(self, place)
+
+    def step_to(self, place: int) -> tuple[str, Continuation | None, int]:
+        """The item; the map comes before it."""
+        return f"[{place}]", self.scheduler, self.index
 
     def name_of(self, place: int) -> str:
         """The name of the item's task."""

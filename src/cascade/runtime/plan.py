@@ -148,7 +148,7 @@ def _lane_of(lazy: LazyResult[Any], lends_threads: bool) -> int:
     if type(lazy) is Call:
         policy = lazy.policy
         task = lazy.task
-        if not lends_threads or (policy is not None and policy.governs_call) or task.injected or _injects(lazy):
+        if not lends_threads or (policy is not None and policy.governs_call) or task.injected or injects(lazy):
             return PROCESSOR
         if task.executor is None:
             return LOOP if task.is_async else THREAD
@@ -166,5 +166,6 @@ def _lane_of(lazy: LazyResult[Any], lends_threads: bool) -> int:
     raise TypeError(f"{type(lazy).__name__} is no kind of lazy value that can be planned")
 
 
-def _injects(lazy: Call[Any]) -> bool:
+def injects(lazy: Call[Any] | MappedLazyResult[Any]) -> bool:
+    """Whether a call names resources itself, and not just in its task's defaults."""
     return any(type(value) is Inject for value in (*lazy.args, *lazy.kwargs.values()))

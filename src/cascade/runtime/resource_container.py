@@ -31,7 +31,7 @@ class ResourceRegistry:
 
     def __init__(self, definitions: Iterable[ResourceDefinition] = (), outer: ResourceRegistry | None = None) -> None:
         self._definitions = {definition.name: definition for definition in definitions}
-        self._overrides: dict[str, ResourceDefinition] = {}
+        self._overrides: dict[str, _Override] = {}
         self._outer = outer
 
     def register(self, definition: ResourceDefinition) -> None:
@@ -48,7 +48,7 @@ class ResourceRegistry:
             A function that ends this.
         """
         before = self._overrides.get(name)
-        self._overrides[name] = _as_definition(name, provider)
+        self._overrides[name] = _Override(name, provider)
 
         def undo() -> None:
             if before is None:
@@ -60,13 +60,21 @@ class ResourceRegistry:
 
     def find(self, inject: Inject) -> ResourceDefinition | None:
         """The recipe for what is injected, or `None`."""
-        override = self._override_of(inject.name)
-        if override is not None:
-            return override
+        found: ResourceDefinition | None
         if isinstance(inject.resource, ResourceDefinition):
-            return inject.resource
-        found = self._definitions.get(inject.name)
-        return found if found is not None or self._outer is None else self._outer.find(inject)
+            found = inject.resource
+        else:
+            found = self._definition(inject.resource)
+        registry: ResourceRegistry | None = self
+        while registry is not None:
+            if inject.name in registry._overrides:
+                return registry._overrides[inject.name].in_place_of(found)
+            registry = registry._outer
+        return found
+
+    def _definition(self, name: str) -> ResourceDefinition | None:
+        found = self._definitions.get(name)
+        return found if found is not None or self._outer is None else self._outer._definition(name)
 
     def names(self) -> list[str]:
         """All names that are known."""
@@ -111,17 +119,29 @@ class ResourceRegistry:
                 problems.setdefault(text, ResourceCycleError(text))
             self._check(inner, [*path, f"'{inject.name}'"], problems)
 
-    def _override_of(self, name: str) -> ResourceDefinition | None:
-        if name in self._overrides:
-            return self._overrides[name]
-        return self._outer._override_of(name) if self._outer is not None else None
 
+class _Override:
+    """What stands in for a resource: a definition as it is, anything else with the life of what it replaces."""
 
-def _as_definition(name: str, provider: Any) -> ResourceDefinition:
-    if isinstance(provider, ResourceDefinition):
-        return provider
-    function = provider if inspect.isroutine(provider) else lambda: provider
-    return ResourceDefinition(function, name, "run", thread_affine=False, per_worker=False)
+    def __init__(self, name: str, provider: Any) -> None:
+        self._name = name
+        self._provider = provider
+        self._function = provider if inspect.isroutine(provider) else lambda: provider
+        self._made: dict[ResourceDefinition | None, ResourceDefinition] = {}
+
+    def in_place_of(self, replaced: ResourceDefinition | None) -> ResourceDefinition:
+        if isinstance(self._provider, ResourceDefinition):
+            return self._provider
+        made = self._made.get(replaced)
+        if made is None:
+            made = self._made[replaced] = ResourceDefinition(
+                self._function,
+                self._name,
+                "run" if replaced is None else replaced.scope,
+                thread_affine=replaced is not None and replaced.thread_affine,
+                per_worker=replaced is not None and replaced.per_worker,
+            )
+        return made
 
 
 class _Live:
@@ -214,12 +234,20 @@ class ResourceContainer:
             value = await function(**inner)
         elif inspect.isgeneratorfunction(function):
             generator = function(**inner)
-            value = await self.thread.call(self._run.context.copy(), _first, definition, generator)
+            value = await self._on_thread(_first, definition, generator)
         else:
-            value = await self.thread.call(self._run.context.copy(), function, **inner)
+            value = await self._on_thread(function, **inner)
         self._live.append(_Live(definition, generator, value))
         self._run.teller.resource("acquired", definition.name)
         return value
+
+    async def _on_thread(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        clock = self._run.clock
+        clock.busy()
+        try:
+            return await self.thread.call(self._run.context.copy(), function, *args, **kwargs)
+        finally:
+            clock.idle()
 
     def _found(self, inject: Inject) -> ResourceDefinition:
         definition = self._registry.find(inject)
@@ -264,7 +292,7 @@ class ResourceContainer:
                 return
             await generator.aclose()
             raise _second_yield(live.definition)
-        await self.thread.call(self._run.context.copy(), _last, live.definition, generator, outcome)
+        await self._on_thread(_last, live.definition, generator, outcome)
 
 
 def _first(definition: ResourceDefinition, generator: Any) -> Any:

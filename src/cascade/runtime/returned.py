@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from cascade.graph.build import LAZY_TYPES
+from cascade.runtime.scheduler import id_of
 from cascade.spec.containers import PLAIN, Shape, pack, shape_of
 from cascade.spec.exceptions import TaskResultError
 from cascade.spec.lazy_types import Call, Gathered, LazyResult
@@ -95,7 +96,11 @@ class Turn:
 
     def place_id(self, place: int) -> str:
         """The id of the turn's only call."""
-        return f"{self.parent.place_id(self.place)}@{self.number}/{self.call.name}#{place}"
+        return id_of(self, place)
+
+    def step_to(self, place: int) -> tuple[str, Continuation | None, int]:
+        """The turn and its call; the place that waits for the loop comes before it."""
+        return f"@{self.number}/{self.call.name}#{place}", self.parent, self.place
 
     def name_of(self, place: int) -> str:
         """The name of the turn's task."""

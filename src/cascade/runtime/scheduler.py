@@ -40,6 +40,10 @@ class Continuation(Protocol):
         """The id of a place, unique within the run."""
         ...
 
+    def step_to(self, place: int) -> tuple[str, Continuation | None, int]:
+        """The last part of a place's id, and the place whose id is the part before that."""
+        ...
+
     def name_of(self, place: int) -> str:
         """The name of the task at a place."""
         ...
@@ -47,6 +51,16 @@ class Continuation(Protocol):
 
 Due = list[tuple[Continuation, int]]
 """Places that can be settled: whoever made them ready does it, after giving up the lock."""
+
+
+def id_of(continuation: Continuation, place: int) -> str:
+    """The id of a place, put together from the places around it; graphs may be nested to any depth."""
+    parts: list[str] = []
+    outer: Continuation | None = continuation
+    while outer is not None:
+        part, outer, place = outer.step_to(place)
+        parts.append(part)
+    return "".join(reversed(parts))
 
 
 class Scheduler:
@@ -60,7 +74,8 @@ class Scheduler:
         skipped: why nodes were skipped.
         failed: what nodes raised, in a run that goes on.
         parent: who waits for the target, with the place of the value there; `None` for the run itself.
-        base: the id of the place whose value this graph is; empty for the graph of the run itself.
+        base: the id of the run's target, for a graph in tail position of the run itself; otherwise the id begins
+            with that of the place that waits.
         turn: how many graphs in tail position came before this one.
         caller: the place of the call in another run that waits for this run, for the graph of a nested run.
         maps: the maps that are under way.
@@ -129,10 +144,12 @@ class Scheduler:
 
     def place_id(self, index: int) -> str:
         """The id of a node, unique within the run."""
+        return id_of(self, index)
+
+    def step_to(self, index: int) -> tuple[str, Continuation | None, int]:
+        """The node and the turn in which it is; what is before that has the value that this graph is for."""
         node_id = self.graph.node_id(index)
-        if self.turn:
-            return f"{self.base}@{self.turn}/{node_id}"
-        return f"{self.base}/{node_id}" if self.base else node_id
+        return (f"{self.base}@{self.turn}/{node_id}" if self.turn else node_id), self.parent, self.parent_place
 
     @property
     def target_id(self) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from cascade.runtime.mapping import MapExecution
 from cascade.runtime.scheduler import Scheduler
 from cascade.spec.exceptions import DependencyMissingError
 from cascade.spec.lazy_types import Gathered
@@ -21,39 +20,63 @@ def annotate(
 ) -> None:
     """Note on an exception which call raised it, at which attempt, where it was declared and who wanted it."""
     try:
+        known = getattr(error, "__notes__", ())
         for note in _notes(parent, place, attempt, turn):
-            error.add_note(note)
+            # An exception object that is raised again and again, as one kept in a module, is told about once.
+            if note not in known:
+                error.add_note(note)
     except Exception:
         # An exception whose class forbids attributes stays as it is: its type and message are what counts.
         return
 
 
 def _notes(parent: Continuation, place: int, attempt: int, turn: Turn | None) -> list[str]:
-    tried = f", attempt {attempt}" if attempt > 1 else ""
-    if isinstance(parent, MapExecution):
-        scheduler, index = parent.scheduler, parent.index
-        what = f"item {place} of map '{parent.name_of(place)}' ({parent.place_id(place)}{tried})"
-    else:
-        assert isinstance(parent, Scheduler)
-        scheduler, index = parent, place
-        what = f"task '{parent.name_of(place)}' ({parent.place_id(place)}{tried})"
+    scheduler, index = _node_of(parent, place)
     lazy = scheduler.graph.lazies[index]
     notes = []
     if turn is not None:
         notes.append(f"in task '{turn.call.name}' ({turn.place_id(0)}), turn {turn.number} of what follows")
         lazy = turn.call
-    notes.append(f"in {what}")
+    what = "task" if parent is scheduler else f"item {place} of map"
+    notes.append(f"in {what} '{parent.name_of(place)}' ({parent.place_id(place)}), attempt {attempt}")
     origin = lazy.origin
     if origin is not None:
         notes.append(f"declared at {origin[0]}:{origin[1]}")
-    path = _path_from_target(scheduler, index)
+    path = _path_to_target(scheduler, index)
     if len(path) > 1:
         notes.append("wanted by " + " <- ".join(reversed(path)))
     return notes
 
 
-def _path_from_target(scheduler: Scheduler, index: int) -> list[str]:
-    """The names from a node to the target, by whoever declared first; long paths are cut in the middle."""
+def _node_of(parent: Continuation, place: int) -> tuple[Scheduler, int]:
+    """The node that a place belongs to: itself, or the map of an item."""
+    current: Continuation | None = parent
+    while not isinstance(current, Scheduler):
+        assert current is not None
+        _, current, place = current.step_to(place)
+    return current, place
+
+
+def _path_to_target(scheduler: Scheduler, index: int) -> list[str]:
+    """The names from a node to the target of the run, through the calls that returned graphs.
+
+    At each node it goes on to who was declared first; long paths are cut in the middle.
+    """
+    path: list[tuple[Scheduler, int]] = []
+    current: Continuation | None = scheduler
+    while current is not None:
+        scheduler, index = _node_of(current, index)
+        path.extend((scheduler, step) for step in _steps_in(scheduler, index))
+        current, index = scheduler.parent, scheduler.parent_place
+    if len(path) > _MOST_STEPS_SHOWN:
+        half = _MOST_STEPS_SHOWN // 2
+        shown = [where.graph.node_id(step) for where, step in path[:half]]
+        last = [where.graph.node_id(step) for where, step in path[-half:]]
+        return [*shown, f"({len(path) - 2 * half} more)", *last]
+    return [where.graph.node_id(step) for where, step in path]
+
+
+def _steps_in(scheduler: Scheduler, index: int) -> list[int]:
     plan = scheduler.plan
     path = [index]
     seen = {index}
@@ -64,15 +87,7 @@ def _path_from_target(scheduler: Scheduler, index: int) -> list[str]:
             break
         seen.add(following)
         path.append(following)
-    if len(path) > _MOST_STEPS_SHOWN:
-        half = _MOST_STEPS_SHOWN // 2
-        shown = [scheduler.place_id(step) for step in path[:half]]
-        return [
-            *shown,
-            f"({len(path) - 2 * half} more)",
-            *(scheduler.place_id(step) for step in path[-half:]),
-        ]
-    return [scheduler.place_id(step) for step in path]
+    return path
 
 
 def missing_target(scheduler: Scheduler, reason: str) -> DependencyMissingError:

@@ -71,7 +71,7 @@ def _members(value: Any, shape: Shape) -> Sequence[Any]:
     """What a container holds, sets in order of creation of their lazy members."""
     if shape is Shape.DICT:
         for key in value:
-            if type(key) not in PLAIN and shape_of(type(key)) is Shape.LAZY:
+            if type(key) not in PLAIN and (shape_of(type(key)) is Shape.LAZY or holds_lazy(key)):
                 raise LazyValueError(
                     f"{key!r} is the key of a dict, but a lazy value has no value yet to be found by; "
                     "use it as the dict's value, or build the dict in a task"
@@ -90,9 +90,17 @@ def _field_names(value: Any) -> list[str]:
 
 
 def _creation_order(member: Any) -> int:
-    if type(member) not in PLAIN and shape_of(type(member)) is Shape.LAZY:
+    if type(member) in PLAIN:
+        return -1
+    if shape_of(type(member)) is Shape.LAZY:
         return int(member.order)
-    return -1
+    packed = pack(member) if may_hold_lazy(member) else None
+    return -1 if packed is None else min(lazy.order for lazy in packed.lazies)
+
+
+def holds_lazy(value: Any) -> bool:
+    """Whether a lazy value is inside."""
+    return may_hold_lazy(value) and pack(value) is not None
 
 
 def _interesting(members: Sequence[Any]) -> bool:
@@ -334,7 +342,8 @@ def _builder(value: Any, shape: Shape) -> tuple[Any, Callable[[Any, list[Any]], 
         return copy.copy(value), _build_dataclass
     if shape is Shape.DICT:
         return copy.copy(value), _build_dict
-    return copy.copy(value), _build_subclass
+    # What cannot change is its own copy; a copy would call its constructor.
+    return value if isinstance(value, (tuple, frozenset)) else copy.copy(value), _build_subclass
 
 
 def _build_list(_: Any, members: list[Any]) -> Any:

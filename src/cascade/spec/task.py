@@ -326,7 +326,7 @@ class Task(Fluent, Generic[P, R]):
                 try:
                     signature.bind(*args, **kwargs)
                 except TypeError as error:
-                    raise self._misfit(error) from None
+                    raise self._misfit(error, kwargs) from None
                 if not self._bound_args and not self._bound_kwargs and not self.checks_calls:
                     self._least, self._most = _positional_range(signature)
             if len(self._forms) < _MOST_CALL_FORMS:
@@ -343,8 +343,15 @@ class Task(Fluent, Generic[P, R]):
             kwargs: the arguments by name.
         """
 
-    def _misfit(self, error: TypeError) -> TaskArgumentError:
-        return TaskArgumentError(self.name, self._shown_signature(), str(error))
+    def _misfit(self, error: TypeError, kwargs: Mapping[str, Any] = _NO_ARGUMENTS) -> TaskArgumentError:
+        problem = str(error)
+        parameters = self.signature.parameters if self.signature is not None else {}
+        unknown = [name for name in kwargs if name not in parameters]
+        takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+        if unknown and not takes_any and unknown[0] not in problem:
+            # `bind` tells what is missing first, although what is misspelt is the cause of it.
+            problem += f", and got an unexpected one: '{unknown[0]}'"
+        return TaskArgumentError(self.name, self._shown_signature(), problem)
 
     def _shown_signature(self) -> str:
         """The parameters with their defaults; what types they are is told where they are declared."""

@@ -11,6 +11,7 @@ from cascade.testing.caches import SpyCacheBackend as SpyCacheBackend
 from cascade.testing.clock import MockClock as MockClock
 from cascade.testing.executors import ExecutedCall as ExecutedCall
 from cascade.testing.executors import FakeExecutor as FakeExecutor
+from cascade.testing.executors import MissingAnswerError as MissingAnswerError
 from cascade.testing.executors import SpyExecutor as SpyExecutor
 from cascade.testing.overrides import override_resource as override_resource
 from cascade.testing.solvers import FakeSolver as FakeSolver

@@ -37,7 +37,8 @@ class SpyExecutor:
     """Notes every call and has another executor make it.
 
     It lends no threads, so that the engine makes no call past it, but for users of thread-affine resources, which
-    run where their resource lives.
+    run where their resource lives. As the engine does not know its threads either, a call on one of them that takes
+    too long fails only when it ends, and nested runs need a free thread each.
 
     Args:
         inner: who makes the calls; a `LocalExecutor` of its own by default.
@@ -138,7 +139,7 @@ class _Answers:
     """The executor inside a fake."""
 
     def __init__(self, answers: Mapping[str, Any], otherwise: Executor | None) -> None:
-        self._answers = dict(answers)
+        self._answers: dict[str, Any] = dict(answers)
         self._otherwise = otherwise
 
     async def execute(self, node: Node, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -147,7 +148,7 @@ class _Answers:
                 raise MissingAnswerError(node.name, sorted(self._answers))
             return await self._otherwise.execute(node, args, kwargs)
         answer = self._answers[node.name]
-        if isinstance(answer, BaseException) or (isinstance(answer, type) and issubclass(answer, BaseException)):
+        if _is_exception(answer):
             raise answer
         if not inspect.isroutine(answer):
             return answer
@@ -157,3 +158,8 @@ class _Answers:
     async def close(self) -> None:
         if self._otherwise is not None:
             await self._otherwise.close()
+
+
+def _is_exception(answer: Any) -> bool:
+    """Whether it is something to raise: an exception or a class of them."""
+    return isinstance(answer, BaseException) or (inspect.isclass(answer) and issubclass(answer, BaseException))

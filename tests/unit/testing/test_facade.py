@@ -44,6 +44,7 @@ print(sorted(set(names) - modules - {"annotations"}))
                 "FakeCachePolicy",
                 "FakeExecutor",
                 "FakeSolver",
+                "MissingAnswerError",
                 "MockClock",
                 "SpyCacheBackend",
                 "SpyExecutor",

@@ -18,6 +18,7 @@ from cascade.testing import (
     FakeCachePolicy,
     FakeExecutor,
     FakeSolver,
+    MissingAnswerError,
     MockClock,
     SpyCacheBackend,
     SpyExecutor,
@@ -218,7 +219,7 @@ def test_a_fake_executor_raises_exceptions_that_are_answers(answer) -> None:
 
 
 def test_a_fake_executor_without_an_answer_says_so() -> None:
-    with pytest.raises(LookupError, match=r"no answer for task 'add'; it has answers for 'one': add one"):
+    with pytest.raises(MissingAnswerError, match=r"no answer for task 'add'; it has answers for 'one': add one"):
         run_on({"executor": FakeExecutor({"one": 1})}, add(one()))
 
 
@@ -408,3 +409,26 @@ def test_a_run_returns_although_a_call_that_took_too_long_still_occupies_its_thr
     gate.set()
     thread.join()
     assert in_time
+
+
+def test_a_mock_clock_jumps_while_a_thread_waits_for_a_nested_run() -> None:
+    # S21: the thread that started the nested run does not work but waits, as the retries in it do.
+    attempts = []
+
+    @cs.task
+    def flaky():
+        attempts.append(None)
+        if len(attempts) < 3:
+            raise OSError("not yet")
+        return "at last"
+
+    @cs.task
+    def nested():
+        return cs.run(flaky().with_retry(max_attempts=3, delay=3600), log_level="CRITICAL")
+
+    async def main():
+        clock = MockClock()
+        async with cs.create_engine(clock=clock) as engine:
+            return await asyncio.wait_for(engine.run(nested()), 5), clock.monotonic()
+
+    assert asyncio.run(main()) == ("at last", 7200.0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from cascade.spec.exceptions import GraphCycleError
@@ -23,15 +22,21 @@ class DeclaredOrder:
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
+        self._stages: list[list[Node]] | None = None
 
     @property
     def order(self) -> Sequence[int]:
         """The indices of all nodes as they are."""
         return range(len(self._graph))
 
-    @cached_property
+    @property
     def stages(self) -> Sequence[Sequence[Node]]:
         """Nodes by the length of the longest way to them: those of one stage do not depend on each other."""
+        if self._stages is None:
+            self._stages = self._find_stages()
+        return self._stages
+
+    def _find_stages(self) -> list[list[Node]]:
         graph = self._graph
         needs = [list(sources) for sources in graph.needs]
         for index in graph.special:

@@ -1,7 +1,7 @@
 """What people and machines see of runs."""
 
-from contextlib import nullcontext
+from cascade.adapters.telemetry.json_lines import JsonLines
+from cascade.adapters.telemetry.reports import reporting
+from cascade.adapters.telemetry.terminal import TerminalReporter
 
-
-def reporting(engine, log_level, log_format):
-    return nullcontext()
+__all__ = ["JsonLines", "TerminalReporter", "reporting"]

@@ -217,10 +217,12 @@ class GraphExecutionStrategy:
                 with self.lock:
                     self.open_graphs.discard(parent)
                 waiting, at = parent.parent, parent.parent_place
-                base, turn = parent.base, parent.turn + turns
+                turn = parent.turn + turns
+                if waiting is None:
+                    base = parent.base or parent.place_id(place)
                 rescue = _innermost((*tail, *parent.rescue))
         plan, graph = self.engine.plan_for(graph)
-        scheduler = Scheduler(plan, graph, waiting, at, base or parent.place_id(place), turn + 1)
+        scheduler = Scheduler(plan, graph, waiting, at, base, turn + 1)
         scheduler.rescue = rescue
         return scheduler
 

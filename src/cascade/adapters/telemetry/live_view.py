@@ -1,0 +1,147 @@
+"""What is drawn of a run on a terminal, with Rich: a line for the whole, and one for each task."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from cascade.adapters.telemetry.wording import clocked, counted, harmless, per_second, roughly
+
+if TYPE_CHECKING:
+    from typing import TextIO
+
+    from cascade.adapters.telemetry.standing import Standing
+    from cascade.runtime.progress import TaskProgress
+
+_SPINNER: Final = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+_PLAIN_SPINNER: Final = "|/-\\"
+_TURNS_A_SECOND: Final = 5
+_MOST_ROWS: Final = 12
+_WIDEST_BAR: Final = 30
+_NARROWEST_WITH_BAR: Final = 50
+_LONGEST_NAME: Final = 32
+
+
+class LiveView:
+    """Draws where a run stands.
+
+    Args:
+        stream: leads to the terminal; its encoding and the environment (`NO_COLOR`, `TERM`) decide on the
+            looks.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._console = Console(file=stream, force_terminal=True, highlight=False, markup=False, emoji=False)
+        self._fancy = self._console.encoding.startswith("utf")
+
+    def lines(self, standing: Standing, now: float, columns: int, rows: int) -> tuple[list[str], list[int]]:
+        """The lines to draw, and how many columns each takes.
+
+        Args:
+            standing: where the run stands.
+            now: the time, on the engine's monotonic clock.
+            columns: how wide the terminal is.
+            rows: how high it is.
+        """
+        # The last column stays free: terminals differ in where the cursor is behind it.
+        width = max(10, columns - 1)
+        parts = [self._head(standing, now)]
+        room = min(_MOST_ROWS, rows - 4)
+        if standing.rows and room > 0:
+            parts.append(self._table(standing, width, room))
+        trouble = self._trouble(standing)
+        if trouble is not None:
+            parts.append(trouble)
+        with self._console.capture() as captured:
+            for part in parts:
+                if isinstance(part, Text):
+                    part.truncate(width, overflow="ellipsis" if self._fancy else "crop")
+                self._console.print(part, width=width, no_wrap=True, overflow="crop", crop=True)
+        lines = captured.get().rstrip("\n").split("\n")
+        return lines, [cell_len(Text.from_ansi(line).plain) for line in lines]
+
+    def _head(self, standing: Standing, now: float) -> Text | Table:
+        progress = standing.progress
+        elapsed = now - standing.began
+        spinner = _SPINNER if self._fancy else _PLAIN_SPINNER
+        text = Text(spinner[int(elapsed * _TURNS_A_SECOND) % len(spinner)], style="cyan")
+        text.append(f" {standing.name}", style="bold")
+        if progress is None:
+            return text
+        stopping = "  stopping" if progress.is_stopping else ""
+        text.append(stopping, style="yellow")
+        more = "" if progress.is_complete else "+"
+        text.append(f"  {counted(progress.done)}/{counted(progress.total)}{more} tasks")
+        facts = [clocked(elapsed)]
+        if standing.rate is not None:
+            facts.append(per_second(standing.rate))
+        if progress.active:
+            facts.append(f"{counted(progress.active)} active")
+        if standing.seconds_left is not None:
+            facts.append(f"about {roughly(standing.seconds_left)} left")
+        text.append(f"  {'  '.join(facts)}", style="dim")
+        return text
+
+    def _table(self, standing: Standing, width: int, room: int) -> Table:
+        rows = list(standing.rows.values())
+        shown, left = _chosen(rows, room)
+        table = Table.grid(padding=(0, 2, 0, 0))
+        table.add_column(no_wrap=True, overflow="ellipsis" if self._fancy else "crop", max_width=_LONGEST_NAME)
+        with_bar = width >= _NARROWEST_WITH_BAR
+        if with_bar:
+            table.add_column(width=min(_WIDEST_BAR, width // 4))
+        table.add_column(justify="right", no_wrap=True)
+        table.add_column(no_wrap=True)
+        for row in shown:
+            cells: list[Text | ProgressBar] = [Text(f"  {harmless(row.name, _LONGEST_NAME)}")]
+            if with_bar:
+                ended = row.done + row.skipped + row.failed
+                cells.append(ProgressBar(total=max(1, row.total), completed=ended, width=min(_WIDEST_BAR, width // 4)))
+            more = "" if row.is_complete else "+"
+            cells.append(Text(f"{counted(row.done)}/{counted(row.total)}{more}"))
+            cells.append(_state(row))
+            table.add_row(*cells)
+        if left:
+            table.add_row(Text(f"  and {counted(left)} more", style="dim"))
+        return table
+
+    def _trouble(self, standing: Standing) -> Text | None:
+        found = standing.troubles()
+        for (name, reason), times in list(standing.blocked.items())[-2:]:
+            found.append(f"{harmless(name, _LONGEST_NAME)} blocked {counted(times, 'time')}: {harmless(reason)}")
+        return Text(f"  {'; '.join(found)}", style="yellow") if found else None
+
+
+def _state(row: TaskProgress) -> Text:
+    text = Text()
+    if row.active:
+        text.append(f"{counted(row.active)} active", style="cyan")
+    if row.failed:
+        text.append(f"{' ' * bool(text)}{counted(row.failed)} failed", style="red")
+    if row.skipped:
+        text.append(f"{' ' * bool(text)}{counted(row.skipped)} skipped", style="dim")
+    return text
+
+
+def _chosen(rows: list[TaskProgress], room: int) -> tuple[list[TaskProgress], int]:
+    """The rows that tell most, in their order, and how many are left out.
+
+    What goes on comes before what is to come, and that before what is over.
+    """
+    if len(rows) <= room:
+        return rows, 0
+
+    def weight(index: int) -> tuple[int, int]:
+        row = rows[index]
+        ended = row.done + row.skipped + row.failed
+        if row.active or 0 < ended < row.total:
+            return 0, index
+        return (1, index) if ended < row.total or not row.is_complete else (2, -index)
+
+    best = sorted(sorted(range(len(rows)), key=weight)[: max(0, room - 1)])
+    return [rows[index] for index in best], len(rows) - len(best)

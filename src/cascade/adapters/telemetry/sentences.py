@@ -1,0 +1,70 @@
+"""Events as sentences, one line each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cascade.adapters.telemetry.wording import harmless, lasting
+from cascade.runtime.events import (
+    Event,
+    ResourceAcquired,
+    ResourceReleased,
+    RunFinished,
+    RunStarted,
+    TaskAbandoned,
+    TaskBlocked,
+    TaskEvent,
+    TaskExecutionFinished,
+    TaskExecutionStarted,
+    TaskRetrying,
+    TaskSkipped,
+)
+
+
+def sentence(event: Event) -> str:
+    """What an event says, for people; no terminal obeys what stands in it.
+
+    >>> sentence(TaskBlocked(run_id="r", task_id="train#3", task_name="train", reason="waiting for gpu"))
+    'blocked train#3: waiting for gpu'
+    """
+    if isinstance(event, TaskEvent):
+        return _of_task(event, harmless(event.task_id))
+    match event:
+        case RunStarted():
+            names = harmless(", ".join(event.target_tasks)) or "nothing"
+            return f"run {harmless(event.run_id)} started: {names}"
+        case RunFinished():
+            ended = f"run {harmless(event.run_id)} {event.status.lower()} after {lasting(event.duration)}"
+            return ended if event.error is None else f"{ended}: {harmless(event.error)}"
+        case ResourceAcquired():
+            return f"resource {harmless(event.resource_name)} set up"
+        case ResourceReleased():
+            return f"resource {harmless(event.resource_name)} torn down"
+        case _:
+            return harmless(repr(event))
+
+
+def _of_task(event: Any, task: str) -> str:
+    match event:
+        case TaskExecutionStarted():
+            return f"started {task}"
+        case TaskExecutionFinished(status="Succeeded"):
+            took = lasting(event.duration)
+            if event.continues_as is not None:
+                return f"finished {task} in {took}, goes on as {harmless(event.continues_as)}"
+            return f"finished {task} in {took}: {harmless(event.result_preview or '')}"
+        case TaskExecutionFinished():
+            ended = f"{event.status.lower()} {task} after {lasting(event.duration)}"
+            return ended if event.error is None else f"{ended}: {harmless(event.error)}"
+        case TaskSkipped():
+            return f"skipped {task}: {harmless(event.reason)}"
+        case TaskRetrying():
+            wait = f"next in {lasting(event.delay)}" if event.delay > 0 else "trying again"
+            tried = f"attempt {event.attempt} of {event.max_attempts}"
+            return f"retrying {task}: {tried} failed with {harmless(event.error)}; {wait}"
+        case TaskBlocked():
+            return f"blocked {task}: {harmless(event.reason)}"
+        case TaskAbandoned():
+            return f"abandoned {task}: still running after its timeout of {lasting(event.timeout)}"
+        case _:
+            return harmless(repr(event))

@@ -1,0 +1,195 @@
+"""What a reporter knows of one run: where it stands, how fast it is, and what has troubled it."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+from cascade.adapters.telemetry.wording import counted, harmless, lasting, per_second, roughly
+from cascade.runtime.events import TaskAbandoned, TaskBlocked, TaskRetrying
+
+if TYPE_CHECKING:
+    from cascade.runtime.events import Event, RunFinished
+    from cascade.runtime.progress import RunProgress, TaskProgress
+
+_SECONDS_OF_RATE: Final = 10.0
+_MOST_NAMES: Final = 200
+_LONGEST_NAME: Final = 40
+_LOUD: Final = 10
+
+
+class Standing:
+    """Where one run stands.
+
+    Attributes:
+        began: when it was first seen, on the engine's monotonic clock.
+        progress: how far it had come when it was looked at last.
+        rows: the calls by name, those included whose graphs have ended.
+        rate: how many calls end in a second, at present; `None` until that is known.
+        retries: how many attempts were followed by another.
+        abandoned: how many calls were left behind.
+        blocked: what held calls back, and how many.
+    """
+
+    def __init__(self, began: float) -> None:
+        self.began = began
+        self.progress: RunProgress | None = None
+        self.rows: dict[str, TaskProgress] = {}
+        self.rate: float | None = None
+        self.retries = 0
+        self.abandoned = 0
+        self.blocked: dict[tuple[str, str], int] = {}
+        self._retries_by_name: dict[str, int] = {}
+        self._samples: deque[tuple[float, int]] = deque()
+        self._grew = began
+        self._total = 0
+
+    def update(self, progress: RunProgress, now: float, nested: tuple[TaskProgress, ...] = ()) -> None:
+        """Take a look.
+
+        Args:
+            progress: how far the run has come.
+            now: when that was, on the engine's monotonic clock.
+            nested: the calls of the runs that calls of this one have started.
+        """
+        self.progress = progress
+        ended = progress.done + progress.failed
+        samples = self._samples
+        if not samples:
+            samples.append((self.began, 0))
+        samples.append((now, ended))
+        while len(samples) > 2 and samples[1][0] <= now - _SECONDS_OF_RATE:
+            samples.popleft()
+        if progress.total > self._total and self._total:
+            self._grew = now
+        self._total = progress.total
+        since, before = samples[0]
+        self.rate = (ended - before) / (now - since) if now > since and ended > before else None
+        self._keep_rows((*(progress.tasks or ()), *nested))
+
+    def _keep_rows(self, tasks: tuple[TaskProgress, ...]) -> None:
+        """Graphs that have ended are not seen any more: what was known of their calls is then done."""
+        seen: dict[str, TaskProgress] = {}
+        for task in tasks:
+            other = seen.get(task.name)
+            seen[task.name] = task if other is None else _joined(task, other)
+        for name, row in self.rows.items():
+            task = seen.pop(name, row)
+            if task is row or (task.total < row.total and not task.active):
+                self.rows[name] = replace(
+                    row, done=max(row.done, row.total - row.skipped - row.failed), active=0, is_complete=True
+                )
+            else:
+                self.rows[name] = task
+        for name, task in seen.items():
+            if len(self.rows) < _MOST_NAMES:
+                self.rows[name] = task
+
+    @property
+    def name(self) -> str:
+        """What was asked for, harmless to a terminal."""
+        return harmless((self.progress and self.progress.target) or "run", _LONGEST_NAME)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """How long it will take at the present rate; `None` where nothing can be said."""
+        progress = self.progress
+        if progress is None or not self.rate or not progress.is_complete or progress.is_stopping:
+            return None
+        if self._samples[-1][0] - self._grew < _SECONDS_OF_RATE and self._grew > self.began:
+            # Work that makes work: nobody knows how much there will be.
+            return None
+        return (progress.total - progress.done - progress.failed - progress.skipped) / self.rate
+
+    def note(self, event: Event) -> str | None:
+        """Count a trouble; what to say besides it, or `None` if it was said often enough before."""
+        match event:
+            case TaskRetrying():
+                self.retries += 1
+                times = _one_more(self._retries_by_name, event.task_name)
+                return None if _is_quiet(times) else f" ({counted(times, 'retry')} so far)" * (times > _LOUD)
+            case TaskBlocked():
+                times = _one_more(self.blocked, (event.task_name, event.reason))
+                return None if times > 1 else ""
+            case TaskAbandoned():
+                self.abandoned += 1
+                return ""
+            case _:
+                return ""
+
+    def line(self) -> str:
+        """How far the run has come, in one line."""
+        progress = self.progress
+        if progress is None:
+            return f"{self.name}: under way"
+        parts = [f"{self.name}: {counted(progress.done)} of {_total(progress)} done"]
+        if self.rate is not None:
+            parts.append(per_second(self.rate))
+        if progress.active:
+            parts.append(f"{counted(progress.active)} active")
+        parts += self.troubles()
+        if self.seconds_left is not None:
+            parts.append(f"about {roughly(self.seconds_left)} left")
+        return ", ".join(parts)
+
+    def troubles(self) -> list[str]:
+        """What went not as it should, where anything did."""
+        found: list[str] = []
+        if self.progress is not None:
+            if self.progress.failed:
+                found.append(f"{counted(self.progress.failed)} failed")
+            if self.progress.skipped:
+                found.append(f"{counted(self.progress.skipped)} skipped")
+        if self.retries:
+            found.append(counted(self.retries, "retry"))
+        if self.abandoned:
+            found.append(f"{counted(self.abandoned)} abandoned")
+        return found
+
+    def summary(self, event: RunFinished) -> str:
+        """How it ended, in one line."""
+        took = lasting(event.duration)
+        progress = self.progress
+        if event.status == "Succeeded":
+            parts = [f"{self.name}: finished in {took}"]
+            if progress is not None:
+                parts.append(counted(progress.done, "task"))
+        else:
+            parts = [f"{self.name}: {event.status.lower()} after {took}"]
+            if progress is not None:
+                parts.append(f"{counted(progress.done)} of {_total(progress)} done")
+        parts += self.troubles()
+        return ", ".join(parts)
+
+
+def _joined(one: TaskProgress, other: TaskProgress) -> TaskProgress:
+    return replace(
+        one,
+        total=one.total + other.total,
+        done=one.done + other.done,
+        active=one.active + other.active,
+        skipped=one.skipped + other.skipped,
+        failed=one.failed + other.failed,
+        is_complete=one.is_complete and other.is_complete,
+    )
+
+
+def _total(progress: RunProgress) -> str:
+    """All calls that are known; with a plus where more are to come."""
+    if progress.is_complete:
+        return counted(progress.total, "task")
+    return f"{counted(progress.total)}+ tasks"
+
+
+def _one_more(counts: dict[Any, int], key: Any) -> int:
+    if key not in counts and len(counts) >= _MOST_NAMES:
+        # Names without end: the oldest are forgotten, and told again if they come again.
+        del counts[next(iter(counts))]
+    times = counts[key] = counts.get(key, 0) + 1
+    return times
+
+
+def _is_quiet(times: int) -> bool:
+    """Whether what has happened so often need not be said again: the first times it is, then ever rarer."""
+    return times > _LOUD and times & (times - 1) != 0
