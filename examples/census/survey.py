@@ -16,6 +16,7 @@ LONGEST_KEPT = 20
 """How many of a file's longest functions are kept: enough to find the longest ones of all files."""
 
 _NAME = "<census>"
+_BLOCKS = ("body", "orelse", "handlers", "finalbody", "cases")
 # What a file's author should hear about the file is not what the census is asked for. The filter is set once
 # and for this one name, because `warnings.catch_warnings` would change it for all threads.
 warnings.filterwarnings("ignore", module=_NAME)
@@ -135,6 +136,5 @@ def _statements(tree: ast.Module) -> Iterator[tuple[ast.stmt, str, bool]]:
             if isinstance(node, Definition):
                 inner = f"{scope}{node.name}."
                 reachable = reachable and isinstance(node, ast.ClassDef) and not node.name.startswith("_")
-            for field in ("body", "orelse", "handlers", "finalbody", "cases"):
-                if isinstance(block := getattr(node, field, None), list):
-                    waiting.append((cast(list[ast.AST], block), inner, reachable))
+            blocks = (getattr(node, field, None) for field in _BLOCKS)
+            waiting += [(cast(list[ast.AST], block), inner, reachable) for block in blocks if isinstance(block, list)]
