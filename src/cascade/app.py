@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from cascade.adapters.cache.memory import InMemoryCacheBackend
@@ -304,8 +305,9 @@ async def _run_on(engine: Engine, target: Any, params: Mapping[str, Any] | None,
 def _on_this_thread(target: Any, params: Mapping[str, Any] | None, options: RunOptions) -> Any:
     runner = asyncio.Runner()
     engines: list[Engine] = []
+    ended: list[Callable[[], Any]] = []
     try:
-        value, error = runner.run(_outcome(target, params, options, engines), context=copy_context())
+        runner.run(_outcome(target, params, options, engines, ended), context=copy_context())
     except KeyboardInterrupt:
         # The first Ctrl-C has ended the run in order before it gets here; a second one does not wait for that.
         for engine in engines:
@@ -313,24 +315,32 @@ def _on_this_thread(target: Any, params: Mapping[str, Any] | None, options: RunO
         raise
     finally:
         runner.close()
-    if error is not None:
-        raise error
-    return value
+    return ended[0]()
 
 
 async def _outcome(
-    target: Any, params: Mapping[str, Any] | None, options: RunOptions, engines: list[Engine]
-) -> tuple[Any, BaseException | None]:
-    """What a run gave or raised, as a value: a task that raises keeps its exception, and shows it to who asks.
+    target: Any,
+    params: Mapping[str, Any] | None,
+    options: RunOptions,
+    engines: list[Engine],
+    ended: list[Callable[[], Any]],
+) -> None:
+    """Leave what a run gave or raised in `ended`: the runner asks its task for a `repr`, which is users' code.
 
     Only a cancellation goes on as one, since the runner makes the Ctrl-C of it that it was.
     """
     try:
-        return await _arun(target, params, options, engines), None
+        value = await _arun(target, params, options, engines)
     except asyncio.CancelledError:
         raise
     except BaseException as error:
-        return None, error
+        ended.append(partial(_raise, error))
+    else:
+        ended.append(lambda: value)
+
+
+def _raise(error: BaseException) -> Any:
+    raise error
 
 
 def _on_own_thread(target: Any, params: Mapping[str, Any] | None, options: RunOptions) -> Any:
@@ -342,12 +352,7 @@ def _on_own_thread(target: Any, params: Mapping[str, Any] | None, options: RunOp
         try:
             value = context.run(_on_this_thread, target, params, options)
         except BaseException as error:
-            raised = error
-
-            def fail() -> Any:
-                raise raised
-
-            ended.append(fail)
+            ended.append(partial(_raise, error))
         else:
             ended.append(lambda: value)
 

@@ -16,7 +16,7 @@ from cascade.spec.exceptions import (
     UnknownResourceError,
     ValidationError,
 )
-from cascade.spec.input import Input, resolve_inputs
+from cascade.spec.input import Input, collect, resolve_inputs
 from cascade.spec.lazy_types import Call, MappedLazyResult
 from cascade.spec.policy import is_lazy
 from cascade.spec.resource import Inject
@@ -55,6 +55,10 @@ class Recipes(Protocol):
         """The recipe for what is injected, or `None`."""
         ...
 
+    def is_affine(self, definition: ResourceDefinition) -> bool:
+        """Whether a resource must be used on one thread."""
+        ...
+
     def check(self, injects: Iterable[tuple[Inject, str]]) -> Iterable[ValidationError]:
         """Everything that is wrong with what is injected, and by whom."""
         ...
@@ -67,12 +71,12 @@ def validate(
     params: Mapping[str, Any],
     environ: Mapping[str, str],
     *,
-    refuse_unknown: bool = True,
+    known: Collection[Any] | None = None,
 ) -> Mapping[Any, Any]:
     """Check a graph against the engine, its resources and the given parameters.
 
     Args:
-        refuse_unknown: whether parameters that the graph does not have are an error; not for graphs inside a run.
+        known: for a graph inside a run, the inputs declared before; parameters for others are no error there.
 
     Returns:
         The values of the graph's inputs, by their specifications.
@@ -83,9 +87,10 @@ def validate(
     problems: list[ValidationError] = []
     inputs: Mapping[Any, Any] = {}
     specs = [lazy.spec for lazy in _special(graph) if isinstance(lazy, Input)]
-    if specs or (params and refuse_unknown):
+    if specs or (params and known is None):
         try:
-            inputs = resolve_inputs(specs, params, environ, refuse_unknown=refuse_unknown)
+            collect((*(known or ()), *specs))
+            inputs = resolve_inputs(specs, params, environ, refuse_unknown=known is None)
         except ParameterError as error:
             problems.append(error)
     if graph.special:
@@ -118,11 +123,8 @@ def _injections(graph: Graph) -> Iterator[tuple[Inject, str]]:
     for lazy in _special(graph):
         if isinstance(lazy, (Call, MappedLazyResult)):
             wanted_by = f"task '{lazy.name}'"
-            for inject in lazy.task.injected.values():
+            for inject in _injects(lazy):
                 yield inject, wanted_by
-            for value in (*lazy.args, *lazy.kwargs.values()):
-                if isinstance(value, Inject):
-                    yield value, wanted_by
 
 
 def _call_problems(graph: Graph, system: System, recipes: Recipes) -> Iterator[ValidationError]:
@@ -141,6 +143,8 @@ def _call_problems(graph: Graph, system: System, recipes: Recipes) -> Iterator[V
                 f"task '{lazy.name}' is a coroutine function, which runs on the engine's loop, "
                 f"but asks for executor='{task.executor}'; make it a plain function, or leave the executor out"
             )
+        if task.is_async:
+            yield from _affine_objects(lazy, recipes)
         if system.runs_in_process(task):
             yield from _live_objects(lazy, recipes)
         if policy is None:
@@ -163,9 +167,7 @@ def _call_problems(graph: Graph, system: System, recipes: Recipes) -> Iterator[V
 
 
 def _live_objects(lazy: Call[Any] | MappedLazyResult[Any], recipes: Recipes) -> Iterator[ValidationError]:
-    injects = [*lazy.task.injected.values()]
-    injects += [value for value in (*lazy.args, *lazy.kwargs.values()) if isinstance(value, Inject)]
-    for inject in injects:
+    for inject in _injects(lazy):
         definition = recipes.find(inject)
         if definition is not None and not definition.per_worker:
             yield ValidationError(
@@ -173,6 +175,22 @@ def _live_objects(lazy: Call[Any] | MappedLazyResult[Any], recipes: Recipes) -> 
                 "declare it with @cs.resource(per_worker=True) to have each process make its own, "
                 "or run the task on a thread"
             )
+
+
+def _affine_objects(lazy: Call[Any] | MappedLazyResult[Any], recipes: Recipes) -> Iterator[ValidationError]:
+    for inject in _injects(lazy):
+        definition = recipes.find(inject)
+        if definition is not None and recipes.is_affine(definition):
+            yield ValidationError(
+                f"task '{lazy.name}' is a coroutine function, which runs on the loop's thread, but the resource "
+                f"'{inject.name}' may only be used on the thread where it was made; make the task a plain function"
+            )
+
+
+def _injects(lazy: Call[Any] | MappedLazyResult[Any]) -> list[Inject]:
+    """Everything that a call injects."""
+    named = [value for value in (*lazy.args, *lazy.kwargs.values()) if isinstance(value, Inject)]
+    return [*lazy.task.injected.values(), *named]
 
 
 def _warn_once(task: Any, name: str, timeout: float) -> None:

@@ -12,6 +12,7 @@ from cascade.runtime.affine_thread import is_abandoned
 from cascade.runtime.mapping import MapExecution
 from cascade.runtime.run import current_attempt
 from cascade.runtime.scheduler import Scheduler
+from cascade.runtime.threading_calls import call_began
 from cascade.spec.context import CallContext, current_call
 from cascade.spec.exceptions import TaskTimeoutError
 from cascade.spec.resource import Inject
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from cascade.runtime.strategies.graph import GraphExecutionStrategy
     from cascade.spec.lazy_types import LazyResult
     from cascade.spec.policy import Policy
+    from cascade.spec.protocols import Timer
     from cascade.spec.task import Task
 
 
@@ -165,16 +167,26 @@ class Attempt:
         """Make the call and wait no longer than its time: ask, cancel, and leave behind what cannot be stopped."""
         strategy = self._strategy
         run = strategy.run
-        call: asyncio.Task[Any] = run.loop.create_task(coroutine, context=context)
         over = run.loop.create_future()
-        timer = run.clock.call_at(run.clock.monotonic() + seconds, partial(_resolve, over), loop=run.loop)
+        timers: list[Timer] = []
+
+        def begin() -> None:
+            timers.append(run.clock.call_at(run.clock.monotonic() + seconds, partial(_resolve, over), loop=run.loop))
+
+        if strategy.engine.pool is not None and not self._task.is_async:
+            # The wait for a free thread or process is none of the call's time.
+            context.run(call_began.set, partial(strategy.on_loop, begin))
+        else:
+            begin()
+        call: asyncio.Task[Any] = run.loop.create_task(coroutine, context=context)
         try:
             await asyncio.wait([call, over], return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
             await self._cancel(call)
             raise
         finally:
-            timer.cancel()
+            for timer in timers:
+                timer.cancel()
         if call.done():
             return call.result()
         self._asked_to_stop = True
@@ -249,7 +261,14 @@ class Attempt:
         problems: list[BaseException] = []
         try:
             if self._resources is not None:
-                problems = await self._resources.close(error)
+                closing = self._strategy.run.loop.create_task(self._resources.close(error))
+                while not closing.done() and not self._strategy.run.abandoned:
+                    try:
+                        await asyncio.wait([closing])
+                    except asyncio.CancelledError:
+                        # Teardown is not cut short. Who cancels stops the run, which has its own error by then.
+                        continue
+                problems = closing.result() if closing.done() else []
         finally:
             if not self._abandoned:
                 self._give_back()

@@ -6,9 +6,12 @@ import inspect
 import logging
 import threading
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from cascade.runtime.events import Event
+
+if TYPE_CHECKING:
+    from collections import deque
 
 E = TypeVar("E", bound=Event)
 _log: Final = logging.getLogger("cascade.bus")
@@ -80,6 +83,12 @@ class MessageBus:
                     handler(event)
                 except Exception:
                     _log.exception("a subscriber raised on %s; the run goes on", type(event).__name__)
+
+    def publish_all(self, outbox: deque[Event]) -> None:
+        """Hand over all events of a queue and take them from it, whoever else is about to do the same."""
+        with self._lock:
+            while outbox:
+                self.publish(outbox.popleft())
 
     def _handlers_of(self, event_type: type[Event]) -> tuple[Callable[[Any], object], ...]:
         found = self._by_type.get(event_type)

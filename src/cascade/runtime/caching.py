@@ -25,7 +25,7 @@ _log: Final = logging.getLogger("cascade.cache")
 
 
 class KeysUnderWay:
-    """Which keys are being computed on an engine, by whom, and who waits for them."""
+    """Which keys are being computed, by whom, and who waits for them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -56,6 +56,17 @@ class KeysUnderWay:
                 return
             del self._holders[entry.identity]
         wake(found[1])
+
+    def give_up_all(self, strategy: GraphExecutionStrategy) -> None:
+        """Let others have all keys of a run that has ended: a run that was stopped may not have got to it."""
+        with self._lock:
+            entries = [entry for entry, _ in self._holders.values() if entry.belongs_to(strategy)]
+        for entry in entries:
+            self.give_up(entry)
+
+
+KEYS_UNDER_WAY: Final = KeysUnderWay()
+"""Of this process: several engines may use one backend."""
 
 
 class CacheAccess:
@@ -132,6 +143,10 @@ class CacheEntry:
 
     def _name(self) -> str:
         return self.parent.name_of(self.place)
+
+    def belongs_to(self, strategy: GraphExecutionStrategy) -> bool:
+        """Whether this is an entry of a run."""
+        return self._strategy is strategy
 
     def is_ancestor_of(self, other: CacheEntry) -> bool:
         """Whether the other call is a part of what this one computes."""

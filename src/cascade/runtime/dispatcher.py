@@ -67,6 +67,19 @@ class Dispatcher:
         else:
             self._strategy.on_loop(partial(self.processor.feed, mapping, lane))
 
+    def offer_map(self, mapping: MapExecution) -> None:
+        """Let worker threads go on with a map that waited for room, or for a row to be pulled."""
+        scheduler = mapping.scheduler
+        with self._run.lock:
+            mapping.on_room = None
+            if mapping.exhausted or not mapping.has_room():
+                if not mapping.exhausted:
+                    mapping.on_room = partial(self.offer_map, mapping)
+                return
+            heappush(scheduler.ready, mapping.index)
+            self.list_source_locked(scheduler)
+        self.workers.ensure()
+
     @contextmanager
     def loop_is_here(self) -> Iterator[None]:
         """For work on the loop's thread: what the loop gets meanwhile is not sent to it but taken at the end."""
@@ -76,11 +89,18 @@ class Dispatcher:
         finally:
             self._pump()
 
-    def list_source_locked(self, scheduler: Scheduler) -> None:
-        """Let worker threads find what is ready in a graph."""
+    def list_source_locked(self, scheduler: Scheduler, *, last: bool = False) -> None:
+        """Let worker threads find what is ready in a graph.
+
+        Args:
+            last: after everything else that is ready, and not before it.
+        """
         if scheduler.ready and not scheduler.listed:
             scheduler.listed = True
-            self.sources.append(scheduler)
+            if last:
+                self.sources.insert(0, scheduler)
+            else:
+                self.sources.append(scheduler)
 
     def take_locked(self) -> tuple[Scheduler, int] | None:
         """The most preferred node for a worker thread; a map stays until its rows are exhausted."""
@@ -98,12 +118,19 @@ class Dispatcher:
                         continue
                     return scheduler, index
                 mapping = scheduler.maps.get(index)
+                if mapping is not None and mapping.is_quick and not self.interrupted and mapping.has_room():
+                    if not mapping.exhausted:
+                        return scheduler, index
+                    mapping = None
+                heappop(ready)
                 if mapping is None or mapping.exhausted or self._run.stopping:
-                    heappop(ready)
-                elif self.interrupted:
-                    heappop(ready)
+                    continue
+                if self.interrupted:
                     self._strategy.on_loop(partial(self.processor.feed, mapping, PROCESSOR))
+                elif not mapping.has_room():
+                    mapping.on_room = partial(self.offer_map, mapping)
                 else:
+                    # Whoever pulls from a user's iterator has the map to itself meanwhile.
                     return scheduler, index
             sources.pop()
             scheduler.listed = False

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cascade.graph.build import build
 from cascade.graph.validate import validate
 from cascade.runtime.bus import MessageBus
-from cascade.runtime.caching import KeysUnderWay
+from cascade.runtime.caching import KEYS_UNDER_WAY
 from cascade.runtime.chance import Randomness
 from cascade.runtime.clock import SystemClock
 from cascade.runtime.constraints.manager import ConstraintManager
@@ -97,7 +97,7 @@ class Engine:
         self.capacities = ResourceManager(system_resources or {})
         self.constraints = ConstraintManager(self.clock)
         self.resources = ResourceRegistry(resources)
-        self.keys_under_way = KeysUnderWay()
+        self.keys_under_way = KEYS_UNDER_WAY
         self._cache = cache
         self._state_backend = state_backend
         self._plans = PlanCache(solver)

@@ -6,9 +6,10 @@ import inspect
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, Any, Final
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 from cascade.graph.edges import input_name
+from cascade.runtime.preview import describe_error
 from cascade.runtime.scheduler import MISSING, id_of
 from cascade.spec.exceptions import DependencyMissingError, MapInputError
 from cascade.spec.lazy_types import MappedLazyResult
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 _QUICK: Final = frozenset({list, tuple, range, dict, set, frozenset})
 """Inputs that can be pulled anywhere, since none of their code is a user's."""
-_spent: WeakSet[Any] = WeakSet()
+_pulled: Final[WeakKeyDictionary[MappedLazyResult[Any], set[int]]] = WeakKeyDictionary()
+"""The iterators among the inputs of a map that a run has begun to pull from, by their identity."""
 
 Item = tuple[int, Sequence[Any], Mapping[str, Any]]
 
@@ -30,7 +32,8 @@ class MapExecution:
         lazy: the map as it was declared.
         items: the arguments of items that were pulled for the loop, until they are called.
         is_sized: whether the number of rows is known.
-        on_stored: called when an item has ended, by whoever feeds the map.
+        window: how many items may be under way on worker threads.
+        on_room: called when an item has ended, while somebody waits for room.
         is_quick: whether pulling a row runs no code of users.
         exhausted: whether no further row will be pulled.
     """
@@ -52,10 +55,11 @@ class MapExecution:
         "is_sized",
         "items",
         "lazy",
-        "on_stored",
+        "on_room",
         "results",
         "returned",
         "scheduler",
+        "window",
     )
 
     def __init__(
@@ -65,6 +69,7 @@ class MapExecution:
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
         inputs: Mapping[str, Any],
+        window: int,
     ) -> None:
         lazy = scheduler.graph.lazies[index]
         assert isinstance(lazy, MappedLazyResult)
@@ -72,7 +77,8 @@ class MapExecution:
         self.index = index
         self.lazy = lazy
         self.is_sized = all(isinstance(value, Sized) for value in inputs.values())
-        self.on_stored: Callable[[], object] | None = None
+        self.window = window
+        self.on_room: Callable[[], object] | None = None
         self.is_quick = all(type(value) in _QUICK for value in inputs.values())
         self.exhausted = False
         self.began = 0.0
@@ -105,25 +111,55 @@ class MapExecution:
     def pull(self) -> Item | None:
         """Take the next row, with the arguments of its call; `None` if there is none.
 
-        Raises whatever pulling raises: the map fails by it.
+        Where `is_quick` is false this runs code of users, so that only one may pull at a time, and nobody else is kept
+        waiting. Raises whatever pulling raises: the map fails by it.
         """
+        if not self.is_quick:
+            return self._pull_slowly()
         with self._lock:
             if self.exhausted:
                 return None
-            try:
-                row = self._rows.next_row()
-            except BaseException:
-                self.exhausted = True
-                raise
+            row = self._rows.next_row()
             if row is None:
                 self.exhausted = True
                 return None
-            place = len(self.results)
-            self.results.append(MISSING)
-            self._open += 1
-        if self._labels is None:
+            place = self._open_place()
+        return self._item(place, row)
+
+    def _pull_slowly(self) -> Item | None:
+        if self.exhausted:
+            return None
+        try:
+            row = self._rows.next_row()
+        except BaseException as error:
+            with self._lock:
+                # Together with the end of pulling, so that no item that ends meanwhile takes the map for a success.
+                self._error = self._error or error
+                self.exhausted = True
+            raise
+        with self._lock:
+            if row is None or self.exhausted:
+                self.exhausted = True
+                return None
+            place = self._open_place()
+        return self._item(place, row)
+
+    def _open_place(self) -> int:
+        place = len(self.results)
+        self.results.append(MISSING)
+        self._open += 1
+        return place
+
+    def _item(self, place: int, row: tuple[Any, ...]) -> Item:
+        if not self._labels:
             return place, (*self._args, *row) if self._args else row, self._kwargs
-        return place, self._args, {**self._kwargs, **dict(zip(self._labels, row, strict=True))}
+        count = len(row) - len(self._labels)
+        named = dict(zip(self._labels, row[count:], strict=True))
+        return place, (*self._args, *row[:count]), {**self._kwargs, **named}
+
+    def has_room(self) -> bool:
+        """Whether another item may be under way: those that returned graphs are, until these have ended."""
+        return self._open < self.window
 
     def store(self, place: int, value: Any) -> bool:
         """Keep an item's value; tell whether it was the last to end."""
@@ -131,8 +167,8 @@ class MapExecution:
             self.results[place] = value
             self._open -= 1
             ends = self._ends()
-        if self.on_stored is not None:
-            self.on_stored()
+        if self.on_room is not None:
+            self.on_room()
         return ends
 
     def fail(self, place: int, error: BaseException) -> bool:
@@ -143,17 +179,9 @@ class MapExecution:
             self._open -= 1
             self.exhausted = True
             ends = self._ends()
-        if self.on_stored is not None:
-            self.on_stored()
+        if self.on_room is not None:
+            self.on_room()
         return ends
-
-    def fail_pulling(self, error: BaseException) -> bool:
-        """Note that an input raised; true if no item is under way."""
-        with self._lock:
-            if self._error is None:
-                self._error = error
-            self.exhausted = True
-            return self._ends()
 
     def is_over(self) -> bool:
         """Whether every row was pulled and has ended; true once, for the one who then ends the map."""
@@ -182,10 +210,15 @@ class MapExecution:
         due.append((self, place))
 
     def close(self) -> None:
-        """Pull no more, and close a generator that is not spent."""
-        with self._lock:
-            self.exhausted = True
-            self._rows.close()
+        """Pull no more, and close generators that are not spent; what that raises is noted on the map's error."""
+        self.exhausted = True
+        problem = self._rows.close()
+        if problem is None:
+            return
+        if self._error is None:
+            self._error = problem
+        else:
+            self._error.add_note(f"and closing an input of map '{self.lazy.name}' raised {describe_error(problem)}")
 
 
 class _Rows:
@@ -225,10 +258,16 @@ class _Rows:
             )
         return None
 
-    def close(self) -> None:
+    def close(self) -> BaseException | None:
+        """Close generators; the first error that one of them raises."""
+        problem: BaseException | None = None
         for iterator in self._iterators:
             if inspect.isgenerator(iterator):
-                iterator.close()
+                try:
+                    iterator.close()
+                except BaseException as error:
+                    problem = problem or error
+        return problem
 
 
 def _check_inputs(lazy: MappedLazyResult[Any], inputs: Mapping[str, Any]) -> None:
@@ -253,11 +292,10 @@ def _check_inputs(lazy: MappedLazyResult[Any], inputs: Mapping[str, Any]) -> Non
 def _refuse_spent(lazy: MappedLazyResult[Any], name: str, value: Iterator[Any]) -> None:
     """An iterator gives its items once: a second run over it would silently map nothing."""
     closed = inspect.isgenerator(value) and inspect.getgeneratorstate(value) == inspect.GEN_CLOSED
-    try:
-        used = value in _spent
-        _spent.add(value)
-    except TypeError:
-        used = False
+    # Most iterators cannot be remembered themselves without being kept alive; the map that holds them can.
+    known = _pulled.setdefault(lazy, set())
+    used = id(value) in known and any(value is held for held in lazy.inputs.values())
+    known.add(id(value))
     if closed or used:
         raise MapInputError(
             lazy.name,
@@ -266,26 +304,22 @@ def _refuse_spent(lazy: MappedLazyResult[Any], name: str, value: Iterator[Any]) 
         )
 
 
-def _by_position(
-    lazy: MappedLazyResult[Any], inputs: Mapping[str, Any]
-) -> tuple[tuple[str, ...] | None, Mapping[str, Any]]:
-    """Let inputs be handed over by position where that says the same: it is the cheaper call."""
-    labels = tuple(inputs)
-    if all(label.isdigit() for label in labels):
-        return None, inputs
+def _by_position(lazy: MappedLazyResult[Any], inputs: Mapping[str, Any]) -> tuple[tuple[str, ...], Mapping[str, Any]]:
+    """Which inputs go by name, and the inputs in the order of their rows: those by position come first.
+
+    Inputs by name are handed over by position where that says the same, since it is the cheaper call.
+    """
+    labels = tuple(label for label in inputs if not label.isdigit())
     signature = lazy.task.signature
-    if signature is None:
+    if not labels or signature is None:
         return labels, inputs
-    free = [
-        parameter.name
-        for parameter in signature.parameters.values()
-        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-    ][lazy.positional :]
-    by_name = {input_name(lazy, label): value for label, value in inputs.items()}
-    wanted = free[: len(by_name)]
-    if set(wanted) == set(by_name):
-        return None, {name: by_name[name] for name in wanted}
-    places = {label for label in labels if label.isdigit()}
-    if places:
-        return tuple(input_name(lazy, label) for label in labels), inputs
+    if len(labels) == len(inputs):
+        free = [
+            parameter.name
+            for parameter in signature.parameters.values()
+            if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        ][lazy.positional :]
+        wanted = free[: len(inputs)]
+        if set(wanted) == set(inputs):
+            return (), {name: inputs[name] for name in wanted}
     return labels, inputs

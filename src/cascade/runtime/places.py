@@ -258,7 +258,9 @@ class Places:
         assert isinstance(lazy, MappedLazyResult)
         began = self._run.teller.started(scheduler, index, lazy.name)
         try:
-            mapping = MapExecution(scheduler, index, *self.arguments.resolve_map(scheduler, index))
+            mapping = MapExecution(
+                scheduler, index, *self.arguments.resolve_map(scheduler, index), 2 * self._strategy.engine.max_workers
+            )
         except BaseException as error:
             self._run.teller.finished(scheduler, index, lazy.name, began, error=error)
             self.fail(scheduler, index, error, due)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from cascade.runtime.attempts import Attempt, Outcome
@@ -10,6 +11,7 @@ from cascade.runtime.caching import CacheAccess
 from cascade.runtime.constraints.scopes import Subject
 from cascade.runtime.mapping import MapExecution
 from cascade.runtime.plan import LOOP
+from cascade.runtime.preview import describe_error
 from cascade.runtime.resolvers import ConstraintResolver
 from cascade.runtime.returned import continuation_of
 from cascade.runtime.scheduler import Scheduler
@@ -50,7 +52,7 @@ class NodeProcessor:
         strategy = self._strategy
         workers = strategy.engine.max_workers
         room = asyncio.Semaphore(_MOST_ITEMS_UNDER_WAY if mapping.is_sized else 2 * workers)
-        mapping.on_stored = lambda: strategy.on_loop(room.release)
+        mapping.on_room = partial(strategy.on_loop, room.release)
         due: Due = []
         while not strategy.run.stopping:
             await room.acquire()
@@ -58,7 +60,8 @@ class NodeProcessor:
                 if mapping.is_quick:
                     item = mapping.pull()
                 else:
-                    item = await strategy.engine.call_on_thread(mapping.pull)
+                    pull = partial(strategy.run.context.copy().run, mapping.pull)
+                    item = await strategy.engine.call_on_thread(pull)
             except asyncio.CancelledError:
                 raise
             except BaseException as error:
@@ -132,7 +135,7 @@ class NodeProcessor:
                 strategy.places.conclude(parent, place, value, due)
                 return
             outcome = await self._attempts(parent, place, task, policy, args, kwargs, demand)
-            if outcome.error is None and outcome.more is None:
+            if outcome.error is None and outcome.more is None and not outcome.cancelled:
                 try:
                     outcome.value = await entry.store(outcome.value)
                 except BaseException as error:
@@ -212,8 +215,12 @@ class NodeProcessor:
             if isinstance(error, asyncio.CancelledError) and run.stopping:
                 outcome.cancelled = True
                 return outcome
-            repeat = outcome.attempt < retry.max_attempts and not isinstance(error, asyncio.CancelledError)
-            if not repeat or run.stopping or not retry.covers(error):
+            try:
+                repeats = _repeats(retry, outcome.attempt, error)
+            except Exception as broken:
+                broken.add_note(f"in retry_on, which was asked about {describe_error(error)}")
+                error, repeats = broken, False
+            if not repeats or run.stopping:
                 outcome.error = error
                 return outcome
             wait = retry.wait_after(outcome.attempt, strategy.engine.chance.random())
@@ -224,6 +231,11 @@ class NodeProcessor:
             except asyncio.CancelledError:
                 outcome.cancelled = True
                 return outcome
+
+
+def _repeats(retry: Retry, attempt: int, error: BaseException) -> bool:
+    """Whether a failed attempt is followed by another; a cancellation never is."""
+    return attempt < retry.max_attempts and not isinstance(error, asyncio.CancelledError) and retry.covers(error)
 
 
 def _joined(error: BaseException | None, problems: list[BaseException]) -> BaseException:

@@ -76,6 +76,13 @@ class ResourceRegistry:
         found = self._definitions.get(name)
         return found if found is not None or self._outer is None else self._outer._definition(name)
 
+    def is_affine(self, definition: ResourceDefinition) -> bool:
+        """Whether a resource, or anything that it injects, must be used on one thread."""
+        if definition.thread_affine:
+            return True
+        inner = (self.find(inject) for inject in definition.injected.values())
+        return any(self.is_affine(found) for found in inner if found is not None)
+
     def names(self) -> list[str]:
         """All names that are known."""
         outer = self._outer.names() if self._outer is not None else []
@@ -200,7 +207,7 @@ class ResourceContainer:
     async def values(self, injects: Mapping[Any, Inject]) -> dict[Any, Any]:
         """The live resources for what is injected, made where they are not there yet."""
         definitions = {key: self._found(inject) for key, inject in injects.items()}
-        self.used_affine = any(definition.thread_affine for definition in definitions.values())
+        self.used_affine = any(self._registry.is_affine(definition) for definition in definitions.values())
         return {key: await self._get(definition) for key, definition in definitions.items()}
 
     async def _get(self, definition: ResourceDefinition) -> Any:
@@ -216,8 +223,9 @@ class ResourceContainer:
         try:
             return await asyncio.shield(making)
         except BaseException:
-            if making.done() and (making.cancelled() or making.exception() is not None):
-                self._making.pop(key, None)
+            failed = making.done() and (making.cancelled() or making.exception() is not None)
+            if failed and self._making.get(key) is making:
+                del self._making[key]
             raise
 
     async def _make(self, definition: ResourceDefinition) -> Any:

@@ -14,6 +14,7 @@ from cascade.runtime.preview import describe_error
 from cascade.runtime.resource_container import ResourceContainer
 from cascade.runtime.teller import Teller
 from cascade.spec.context import CallContext, current_call
+from cascade.spec.exceptions import RunCancelledError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -80,6 +81,7 @@ class Run:
         self.context.run(is_abandoned.set, lambda: self.abandoned)
         self._nested: set[Any] = set()
         self.teller = Teller(run_id, engine.bus, engine.clock, loop, keeps_track=self.journal is not None)
+        self.teller.outer = None if parent is None else parent.teller
 
     def asked_to_stop(self) -> bool:
         """Whether calls of this run should end soon."""
@@ -170,6 +172,8 @@ def _nested(run: Run, strategy: GraphExecutionStrategy) -> Iterator[None]:
         return
     permit = run.caller.permit if run.caller is not None else None
     parent._nested.add(strategy)
+    if parent.asked_to_stop():
+        strategy.stop(RunCancelledError("the run that started this one has been stopped"))
     if permit is not None:
         permit.suspend()
     try:

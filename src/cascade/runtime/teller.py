@@ -36,6 +36,7 @@ class Teller:
         keeps_track: whether the ends of nodes are to be known although nobody listens.
 
     Attributes:
+        outer: the teller of the run that started this one.
         tells: whether anybody wants to know how nodes begin or end: where nobody does, hot paths skip all of this.
     """
 
@@ -46,6 +47,7 @@ class Teller:
         self._bus = bus
         self._clock = clock
         self._loop = loop
+        self.outer: Teller | None = None
         self._outbox: deque[Event] = deque()
         self._told = True
         self._tells_start = bus.wants(TaskExecutionStarted)
@@ -61,11 +63,11 @@ class Teller:
             self._deliver_soon()
 
     def deliver(self) -> None:
-        """Hand over all events told so far."""
+        """Hand over all events told so far, and before them those of the run that started this one."""
+        if self.outer is not None:
+            self.outer.deliver()
         self._told = True
-        outbox, publish = self._outbox, self._bus.publish
-        while outbox:
-            publish(outbox.popleft())
+        self._bus.publish_all(self._outbox)
 
     def _deliver_soon(self) -> None:
         try:

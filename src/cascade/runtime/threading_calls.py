@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextvars import copy_context
-from typing import TYPE_CHECKING, Any
+from contextvars import ContextVar, copy_context
+from typing import TYPE_CHECKING, Any, Final
 
 from cascade.runtime.affine_thread import outlasting_cancellation, settle_from_thread
 
 if TYPE_CHECKING:
     from cascade.spec.protocols import WorkerPool
+
+
+call_began: Final[ContextVar[Callable[[], object]]] = ContextVar("cascade_call_began", default=bool)
+"""Called, from any thread, when a call has got the thread or process that it waited for."""
 
 
 async def call_on(pool: WorkerPool | None, function: Callable[[], Any]) -> Any:
@@ -23,8 +27,10 @@ async def call_on(pool: WorkerPool | None, function: Callable[[], Any]) -> Any:
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[Any] = loop.create_future()
     context = copy_context()
+    began = call_began.get()
 
     def job() -> None:
+        began()
         try:
             value = context.run(function)
         except BaseException as error:

@@ -209,7 +209,8 @@ class WorkerLane:
             return
         if teller.tells:
             teller.finished(speaker, at, speaker.name_of(at), began, continues_as=scheduler.target_id)
-        strategy.begin(scheduler, due)
+        # A loop that has just looked up to let others have their turn goes behind them.
+        strategy.begin(scheduler, due, last=turns > 0)
 
     def _must_yield(self) -> bool:
         """Whether something else is ready that no thread is free for."""
@@ -232,10 +233,13 @@ class WorkerLane:
         copy = run.context.copy
         while True:
             try:
-                item = mapping.pull()
+                item = mapping.pull() if mapping.is_quick else copy().run(mapping.pull)
             except BaseException as error:
                 strategy.places.fail_pulling(mapping, error, due)
                 return
+            if not mapping.is_quick:
+                # The map was this helper's alone while it pulled; now others may go on with it.
+                strategy.dispatcher.offer_map(mapping)
             if item is None:
                 if mapping.is_over():
                     strategy.places.end_map(mapping, due)
@@ -258,7 +262,9 @@ class WorkerLane:
                     if mapping.store(place, value):
                         strategy.places.end_map(mapping, due)
                         return
-            if due or strategy.dispatcher.interrupted or self._prefers_other(scheduler, index):
+            if due or strategy.dispatcher.interrupted or not mapping.is_quick or not mapping.has_room():
+                return
+            if self._prefers_other(scheduler, index):
                 return
             self.ensure()
 

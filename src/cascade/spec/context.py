@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Final
@@ -48,9 +49,16 @@ current_call: Final[ContextVar[Any]] = ContextVar("cascade_call")
 """The `CallContext` here, or a function that gives it: plain calls build theirs only when somebody asks."""
 
 
+def _in_worker_process() -> CallContext | None:
+    """The call that a worker process makes: what runs there need not have loaded Cascade before it."""
+    worker: Any = sys.modules.get("cascade.adapters.executors._process_worker")
+    told = worker.current_context if worker is not None else {}
+    return CallContext(**told, asked_to_stop=worker.cancel_requested.is_set) if "task_id" in told else None
+
+
 def call_context() -> CallContext | None:
     """The call that runs here, or `None` outside a task."""
-    found: Any = current_call.get(None)
+    found: Any = current_call.get(None) or _in_worker_process()
     context: CallContext | None = found() if callable(found) else found
     return context
 

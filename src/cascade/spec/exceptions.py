@@ -81,10 +81,13 @@ class MissingExtraError(CascadeError, ImportError):
     """
 
     def __init__(self, feature: str, library: str, extra: str) -> None:
-        super().__init__(f"{feature} needs {library}: pip install 'cascade-py[{extra}]'")
+        super().__init__(feature, library, extra)
         self.feature = feature
         self.library = library
         self.extra = extra
+
+    def __str__(self) -> str:
+        return f"{self.feature} needs {self.library}: pip install 'cascade-py[{self.extra}]'"
 
 
 class ValidationError(CascadeError, ValueError):

@@ -58,8 +58,11 @@ class Retry:
                 continue
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not lowest <= value < math.inf:
                 raise DeclarationError(f"{name} must be a finite number of at least {lowest:g}, got {value!r}")
-        if not callable(self.retry_on) and not (
-            isinstance(self.retry_on, tuple) and all(isinstance(kind, type) for kind in self.retry_on)
+        kinds = self.retry_on if isinstance(self.retry_on, tuple) else (self.retry_on,)
+        classes = [kind for kind in kinds if isinstance(kind, type)]
+        predicate = callable(self.retry_on) and not classes
+        if not predicate and not (
+            len(classes) == len(kinds) and all(issubclass(kind, BaseException) for kind in classes)
         ):
             raise DeclarationError(f"retry_on must be {type_of_retry_on}, got {self.retry_on!r}")
 

@@ -244,7 +244,6 @@ def _answer(request: list[memoryview]) -> list[Part]:
         except BaseException as error:
             return [UNREADABLE, pickle.dumps(describe(error))]
         del arguments, buffers
-        _tell_of_call()
         try:
             result = function(*args, **kwargs)
         except _Terminated:
@@ -256,13 +255,6 @@ def _answer(request: list[memoryview]) -> list[Part]:
         return _returned(result)
     finally:
         _begin(0, {})
-
-
-def _tell_of_call() -> None:
-    """Let the call ask about itself, if what it needs has loaded Cascade."""
-    asked: Any = sys.modules.get("cascade.spec.context")
-    if asked is not None and "task_id" in current_context:
-        asked.current_call.set(asked.CallContext(**current_context, asked_to_stop=cancel_requested.is_set))
 
 
 class _Unnamed(LookupError):

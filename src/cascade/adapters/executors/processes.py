@@ -85,6 +85,7 @@ class ProcessPool:
         *,
         name: str,
         context: Mapping[str, Any] = _NOTHING,
+        began: Callable[[], object] = bool,
     ) -> Any:
         """Call a function in a worker process: return what it returns, or raise what it raises.
 
@@ -96,6 +97,7 @@ class ProcessPool:
             args: positional arguments.
             kwargs: arguments by name.
             name: the task's name, for errors.
+            began: called when a process has taken the call.
             context: what the worker shows as `_process_worker.current_context` during the call.
 
         Raises:
@@ -122,6 +124,7 @@ class ProcessPool:
                     call = None
                     continue
                 del shipped, arguments
+                began()
                 try:
                     await call.woken
                 except asyncio.CancelledError:

@@ -121,6 +121,7 @@ class GraphExecutionStrategy:
         for scheduler in self.open_graphs:
             for mapping in scheduler.maps.values():
                 mapping.close()
+        self.engine.keys_under_way.give_up_all(self)
 
     def _lose_patience(self) -> None:
         """Wait no longer for coroutines that ignore their cancellation; threads cannot help being waited for."""
@@ -181,8 +182,12 @@ class GraphExecutionStrategy:
                 if isinstance(lazy, (Call, MappedLazyResult)) and index not in scheduler.told:
                     self.places.tell_skip(scheduler, index, RUN_STOPPED)
 
-    def begin(self, scheduler: Scheduler, due: Due) -> None:
-        """Start what waits for nothing in a graph."""
+    def begin(self, scheduler: Scheduler, due: Due, *, last: bool = False) -> None:
+        """Start what waits for nothing in a graph.
+
+        Args:
+            last: after everything else that is ready, and not before it.
+        """
         if scheduler.graph.special:
             scheduler.flow = FlowManager(scheduler, self.lock)
         with self.lock:
@@ -190,7 +195,7 @@ class GraphExecutionStrategy:
                 return
             self.open_graphs.add(scheduler)
             scheduler.start(due)
-            self.dispatcher.list_source_locked(scheduler)
+            self.dispatcher.list_source_locked(scheduler, last=last)
 
     def continuation(self, parent: Continuation, place: int, lazy: LazyResult[Any], *, turns: int = 0) -> Scheduler:
         """Prepare the graph that computes a returned lazy value in the place of the call that returned it.
@@ -205,8 +210,10 @@ class GraphExecutionStrategy:
         """
         graph = build(lazy)
         if graph.special:
-            inputs = validate(graph, self.engine, self.run.registry, self.run.params, os.environ, refuse_unknown=False)
-            self.run.inputs.update(inputs)
+            run = self.run
+            run.inputs.update(
+                validate(graph, self.engine, run.registry, run.params, os.environ, known=list(run.inputs))
+            )
         waiting: Continuation | None = parent
         at = place
         base, turn = "", turns
