@@ -84,9 +84,7 @@ class CascadePlugin(Plugin):
     def get_function_hook(self, fullname: str) -> Callable[[FunctionContext], Type] | None:
         return _FUNCTION_HOOKS.get(fullname)
 
-    def get_function_signature_hook(
-        self, fullname: str
-    ) -> Callable[[FunctionSigContext], FunctionLike] | None:
+    def get_function_signature_hook(self, fullname: str) -> Callable[[FunctionSigContext], FunctionLike] | None:
         return accept_overloaded if fullname == "cascade.spec.task.task" else None
 
     def get_method_signature_hook(self, fullname: str) -> Callable[[MethodSigContext], FunctionLike] | None:
@@ -111,17 +109,10 @@ def accept_overloaded(ctx: FunctionSigContext) -> FunctionLike:
 def remember_function(ctx: FunctionContext | MethodContext) -> Type:
     """Keep a generic or overloaded function in the type of the task that is made from it."""
     made = get_proper_type(ctx.default_return_type)
-    if (
-        not ctx.arg_types
-        or len(ctx.arg_types[0]) != 1
-        or not isinstance(made, Instance)
-        or made.type.fullname != TASK
-    ):
+    if not ctx.arg_types or len(ctx.arg_types[0]) != 1 or not isinstance(made, Instance) or made.type.fullname != TASK:
         return made
     function = get_proper_type(ctx.arg_types[0][0])
-    if not isinstance(function, Overloaded) and not (
-        isinstance(function, CallableType) and function.variables
-    ):
+    if not isinstance(function, Overloaded) and not (isinstance(function, CallableType) and function.variables):
         return made
     anything = AnyType(TypeOfAny.special_form)
     parameters = Parameters(
@@ -169,9 +160,7 @@ def check_partial(ctx: MethodContext) -> Type:
     call, made = ctx.context, get_proper_type(ctx.default_return_type)
     if not isinstance(signature, CallableType) or signature.variables or not isinstance(made, Instance):
         return made
-    _checked(
-        ctx, signature.copy_modified(arg_kinds=[_OPTIONAL.get(kind, kind) for kind in signature.arg_kinds])
-    )
+    _checked(ctx, signature.copy_modified(arg_kinds=[_OPTIONAL.get(kind, kind) for kind in signature.arg_kinds]))
     if not isinstance(call, CallExpr) or not isinstance(ctx.api, TypeChecker):
         return made
     if ArgKind.ARG_STAR in call.arg_kinds or ArgKind.ARG_STAR2 in call.arg_kinds:
@@ -201,9 +190,7 @@ def types_of_parts(ctx: MethodContext) -> Type:
             ctx.api.fail(f"unpack({count.value}) of a tuple of {len(value.items)} items", ctx.context)
             return ctx.default_return_type
         items = value.items
-    elif (
-        isinstance(value, Instance) and value.type.has_base("typing.Iterable") and count.value <= _MOST_PARTS
-    ):
+    elif isinstance(value, Instance) and value.type.has_base("typing.Iterable") and count.value <= _MOST_PARTS:
         items = [_argument_of_base(value, "typing.Iterable")] * count.value
     else:
         return ctx.default_return_type
@@ -224,9 +211,7 @@ def type_of_routed(ctx: FunctionContext) -> Type:
         return ctx.default_return_type
     if not routes.items or any(key is None for key, _ in routes.items):
         return ctx.default_return_type
-    values = [
-        remove_instance_last_known_values(_resolved(_type_of(route, ctx.api))) for _, route in routes.items
-    ]
+    values = [remove_instance_last_known_values(_resolved(_type_of(route, ctx.api))) for _, route in routes.items]
     return _like(ctx.default_return_type, make_simplified_union(values))
 
 
@@ -286,9 +271,7 @@ def _shown_name(callee: object) -> str | None:
 
 def _giving(signature: CallableType | Overloaded, lazy: Type) -> CallableType | Overloaded:
     """The signature, giving a lazy value of the given kind of what the function returns in the end."""
-    items = [
-        item.copy_modified(ret_type=_like(lazy, _final_value(item.ret_type))) for item in signature.items
-    ]
+    items = [item.copy_modified(ret_type=_like(lazy, _final_value(item.ret_type))) for item in signature.items]
     return items[0] if len(items) == 1 else Overloaded(items)
 
 
@@ -306,14 +289,10 @@ def _final_value(returned: Type) -> Type:
     return _resolved(proper)
 
 
-def _each_item(
-    signature: CallableType | Overloaded, api: CheckerPluginInterface
-) -> CallableType | Overloaded:
+def _each_item(signature: CallableType | Overloaded, api: CheckerPluginInterface) -> CallableType | Overloaded:
     """The signature, taking an iterable of each argument."""
     items = [
-        item.copy_modified(
-            arg_types=[api.named_generic_type("typing.Iterable", [kind]) for kind in item.arg_types]
-        )
+        item.copy_modified(arg_types=[api.named_generic_type("typing.Iterable", [kind]) for kind in item.arg_types])
         for item in signature.items
     ]
     return items[0] if len(items) == 1 else Overloaded(items)

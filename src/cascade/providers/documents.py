@@ -154,9 +154,7 @@ def load_yaml(path: str | os.PathLike[str]) -> Any:
         raise DocumentError(os.fspath(path), "YAML", None, None, "it is nested too deep") from None
 
 
-def _undecodable(
-    path: str | os.PathLike[str], name: str, data: bytes, error: UnicodeDecodeError
-) -> DocumentError:
+def _undecodable(path: str | os.PathLike[str], name: str, data: bytes, error: UnicodeDecodeError) -> DocumentError:
     before = data[: error.start].decode("utf-8", "replace")
     line, column = _end_of(before)
     return DocumentError(os.fspath(path), name, line, column, f"byte {error.start} is not {error.encoding}")

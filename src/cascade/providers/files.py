@@ -62,8 +62,7 @@ def read(path: str | os.PathLike[str], *, encoding: str | None = "utf-8") -> str
         return content.decode(encoding)
     except UnicodeDecodeError as error:
         error.add_note(
-            f"while reading {os.fspath(path)!r}: "
-            "name the right encoding, or take the bytes with encoding=None"
+            f"while reading {os.fspath(path)!r}: name the right encoding, or take the bytes with encoding=None"
         )
         raise
 

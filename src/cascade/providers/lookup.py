@@ -39,9 +39,7 @@ class LookupPathError(CascadeError, LookupError):
         keys: the keys that this value has; for a sequence the number of its items; `None` where it has none.
     """
 
-    def __init__(
-        self, path: tuple[Any, ...], depth: int, kind: str, keys: tuple[Any, ...] | int | None
-    ) -> None:
+    def __init__(self, path: tuple[Any, ...], depth: int, kind: str, keys: tuple[Any, ...] | int | None) -> None:
         super().__init__(path, depth, kind, keys)
         self.path = path
         self.depth = depth
@@ -61,9 +59,7 @@ class LookupPathError(CascadeError, LookupError):
             there = "whose keys are " + ", ".join(map(repr, self.keys[:_MOST_KEYS_SHOWN]))
             if len(self.keys) > _MOST_KEYS_SHOWN:
                 there += f" and {len(self.keys) - _MOST_KEYS_SHOWN} more"
-        return (
-            f"nothing at {_path_text(self.path)}: no {key!r} {where}, a {self.kind} {there}{self._guess(key)}"
-        )
+        return f"nothing at {_path_text(self.path)}: no {key!r} {where}, a {self.kind} {there}{self._guess(key)}"
 
     def _guess(self, key: Any) -> str:
         if not isinstance(self.keys, tuple):
@@ -128,9 +124,7 @@ def parse_path(path: Any) -> tuple[Any, ...]:
             raise DeclarationError("a path needs at least one key")
         return tuple(cast(Sequence[Any], path))
     if not isinstance(path, str):
-        raise DeclarationError(
-            f"a path is text as 'server.ports[0]', an index or a list of keys, got {path!r}"
-        )
+        raise DeclarationError(f"a path is text as 'server.ports[0]', an index or a list of keys, got {path!r}")
     keys: list[Any] = []
     place = 0
     while place < len(path) or not keys:

@@ -26,9 +26,7 @@ R = TypeVar("R")
 _MOST_SHOWN: Final = 80
 _IN_MEMORY: Final = "<template>"
 _MARKUP: Final = (".html", ".htm", ".xhtml", ".xml", ".svg")
-_UNDEFINED: Final = re.compile(
-    r"'(?P<name>[^']*)' is undefined|has no (?:attribute|element) '?(?P<member>[^']*)'?"
-)
+_UNDEFINED: Final = re.compile(r"'(?P<name>[^']*)' is undefined|has no (?:attribute|element) '?(?P<member>[^']*)'?")
 
 
 class TemplateError(CascadeError, ValueError):
@@ -158,9 +156,7 @@ def template(source: str, /, *, autoescape: bool = False, **values: Any) -> str:
     """
     _require_jinja("template")
     if not isinstance(source, str):
-        raise DeclarationError(
-            f"template takes the text of a template, got {type(source).__name__} {source!r}"
-        )
+        raise DeclarationError(f"template takes the text of a template, got {type(source).__name__} {source!r}")
     return _rendered(lambda: _from_text(source, bool(autoescape)), _IN_MEMORY, values)
 
 

@@ -195,7 +195,6 @@ class Engine:
             raise
         finally:
             problem = await run.end(error)
-            self.under_way.discard(strategy)
             if self.bus.wants(RunFinished):
                 final = error or problem
                 status: Status = "Succeeded"
@@ -212,6 +211,8 @@ class Engine:
                     )
                 )
             run.teller.deliver()
+            # Only now: whoever watches this engine knows its runs by this, also when it hears their last events.
+            self.under_way.discard(strategy)
             if error is None and problem is not None:
                 raise problem
 

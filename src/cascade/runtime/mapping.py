@@ -36,6 +36,7 @@ class MapExecution:
         on_room: called when an item has ended, while somebody waits for room.
         is_quick: whether pulling a row runs no code of users.
         exhausted: whether no further row will be pulled.
+        total: how many rows there are, if that is known.
     """
 
     __slots__ = (
@@ -59,6 +60,7 @@ class MapExecution:
         "results",
         "returned",
         "scheduler",
+        "total",
         "window",
     )
 
@@ -95,6 +97,12 @@ class MapExecution:
         _check_inputs(lazy, inputs)
         self._labels, ordered = _by_position(lazy, inputs)
         self._rows = _Rows(lazy, ordered)
+        self.total = next((len(value) for value in inputs.values() if isinstance(value, Sized)), None)
+
+    @property
+    def done(self) -> int:
+        """How many items have ended."""
+        return len(self.results) - self._open
 
     def place_id(self, place: int) -> str:
         """The id of an item, unique within the run."""
@@ -182,6 +190,13 @@ class MapExecution:
         if self.on_room is not None:
             self.on_room()
         return ends
+
+    def fail_pulling(self, error: BaseException) -> bool:
+        """Note that an input raised, and pull no more; tell whether no item is under way."""
+        with self._lock:
+            self._error = self._error or error
+            self.exhausted = True
+            return self._ends()
 
     def is_over(self) -> bool:
         """Whether every row was pulled and has ended; true once, for the one who then ends the map."""

@@ -121,7 +121,9 @@ class Places:
         mapping.close()
         kind, payload = mapping.ending()
         scheduler, index = mapping.scheduler, mapping.index
-        scheduler.maps.pop(index, None)
+        with self._lock:
+            scheduler.maps.pop(index, None)
+            self._strategy.past.add_map(mapping.done, failed=kind == "failed")
         if kind == "value":
             self._run.teller.finished(scheduler, index, mapping.lazy.name, mapping.began, result=payload)
             self.conclude(scheduler, index, payload, due)
@@ -132,6 +134,7 @@ class Places:
     def _close(self, scheduler: Scheduler, due: Due) -> None:
         """The target of a graph has ended: tell who waits for it; with the lock."""
         self._strategy.open_graphs.discard(scheduler)
+        self._strategy.past.add_graph(scheduler)
         ending = self._ending_of(scheduler)
         if scheduler.parent is not None:
             scheduler.parent.end_with(scheduler.parent_place, ending, due)

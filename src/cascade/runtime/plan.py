@@ -46,6 +46,7 @@ class Plan:
 
     Attributes:
         size: how many nodes there are.
+        calls: how many of them are calls; a map is none, its items are.
         target: the node whose value is asked for.
         references: for each node where its arguments come from.
         needs: for each node the nodes that it waits for, each once.
@@ -61,6 +62,7 @@ class Plan:
     """
 
     __slots__ = (
+        "calls",
         "entries",
         "lanes",
         "needs",
@@ -92,6 +94,7 @@ class Plan:
                 self.lanes[index] = PROCESSOR
         if graph.special:
             self._classify(graph, lends_threads)
+        self.calls = size - self.lanes.count(AT_ONCE) - self.lanes.count(MAP)
         successors: list[list[int]] = [[] for _ in range(size)]
         pending = [0] * size
         roots: list[int] = []

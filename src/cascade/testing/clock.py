@@ -124,9 +124,7 @@ class MockClock:
             ValueError: time was told to go back.
         """
         if not 0.0 <= seconds < math.inf:
-            raise ValueError(
-                f"expected a finite number of seconds of at least 0 to advance by, got {seconds!r}"
-            )
+            raise ValueError(f"expected a finite number of seconds of at least 0 to advance by, got {seconds!r}")
         self.busy()
         try:
             target = self._elapsed + seconds

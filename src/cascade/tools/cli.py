@@ -84,9 +84,7 @@ def cli(
 def _check_options(run: Callable[..., Any], options: Mapping[str, Any]) -> None:
     """What `run` would refuse is refused now, on the caller's line."""
     if "params" in options:
-        raise TypeError(
-            "cs.cli takes no params: they come from the command line; give a Param a default instead"
-        )
+        raise TypeError("cs.cli takes no params: they come from the command line; give a Param a default instead")
     try:
         inspect.signature(run).bind(None, resources=(), **options)
     except TypeError as error:
@@ -134,9 +132,7 @@ def _called(function: Callable[..., Any]) -> Any:
     return target
 
 
-def _with_found(
-    given: Iterable[ResourceDefinition], *modules: Mapping[str, Any]
-) -> tuple[ResourceDefinition, ...]:
+def _with_found(given: Iterable[ResourceDefinition], *modules: Mapping[str, Any]) -> tuple[ResourceDefinition, ...]:
     """The given resources and those at the top level of modules, by the time of the run."""
     chosen = list(given)
     taken = {resource.name for resource in chosen}

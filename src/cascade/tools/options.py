@@ -24,9 +24,7 @@ class Option:
     conversion finds all of them.
     """
 
-    def __init__(
-        self, spec: ParamSpec, place: int, *, panel: str | None = None, metavar: str | None = None
-    ) -> None:
+    def __init__(self, spec: ParamSpec, place: int, *, panel: str | None = None, metavar: str | None = None) -> None:
         self.spec = spec
         self.identifier = f"input_{place}"
         self._panel = panel
@@ -40,9 +38,7 @@ class Option:
         if self.is_flag:
             self.flags.append(f"--{stem[3:]}" if stem.startswith("no-") else f"--no-{stem}")
         if not stem:
-            raise DeclarationError(
-                f"the parameter {spec.name!r} cannot be an option: its name has no letter in it"
-            )
+            raise DeclarationError(f"the parameter {spec.name!r} cannot be an option: its name has no letter in it")
 
     def parameter(self) -> inspect.Parameter:
         """What Typer reads an option off."""
@@ -137,9 +133,7 @@ def environment_help(specs: Iterable[ParamSpec | EnvSpec]) -> str | None:
     lines: dict[str, str] = {}
     for spec in specs:
         if isinstance(spec, EnvSpec) and spec.name not in lines:
-            default = (
-                "required" if spec.required else f"default: {spec.default}" if spec.default else "optional"
-            )
+            default = "required" if spec.required else f"default: {spec.default}" if spec.default else "optional"
             described = f"{spec.description} " if spec.description else ""
             lines[spec.name] = escape(f"  {spec.name}  {described}[{default}]")
     return "\n\n".join(["Environment:", *lines.values()]) if lines else None

@@ -60,9 +60,7 @@ class Program(typer.Typer):
         formats = "for people, or JSON lines for machines"
         self._log_level = ParamSpec("log_level", log_level.upper(), Literal[LOG_LEVELS], levels)
         self._log_format = ParamSpec("log_format", log_format, Literal[LOG_FORMATS], formats)
-        super().__init__(
-            name=name, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False
-        )
+        super().__init__(name=name, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
     # Typer reads the list when it makes the command, so that is when the target is made.
     @property
@@ -97,9 +95,7 @@ class Program(typer.Typer):
             self._invoke(target, specs, options, context, values)
 
         parameters = [option.parameter() for option in options]
-        first = inspect.Parameter(
-            "context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context
-        )
+        first = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
         command.__signature__ = inspect.Signature([first, *parameters])  # type: ignore[attr-defined]
         command.__annotations__ = {parameter.name: parameter.annotation for parameter in [first, *parameters]}
         required = {option.identifier for option in options if option.spec.required}
@@ -143,9 +139,7 @@ class Program(typer.Typer):
         if problems:
             _refuse(context, problems)
         log_level, log_format = resolved[self._log_level], resolved[self._log_format]
-        params = {
-            spec.name: resolved[spec] for spec in specs if spec.name in given and isinstance(spec, ParamSpec)
-        }
+        params = {spec.name: resolved[spec] for spec in specs if spec.name in given and isinstance(spec, ParamSpec)}
         try:
             result = self._run(target, params=params, log_level=log_level, log_format=log_format)
         except KeyboardInterrupt:

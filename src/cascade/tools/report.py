@@ -56,9 +56,7 @@ def failure_text(error: BaseException, *, whole_traceback: bool = False) -> str:
     if singles == [error]:
         return f"error: {_one(error, '  ')}"
     lines = [f"error: {_headline(error)}"]
-    lines += [
-        f"  {number}. {_one(single, '     ')}" for number, single in enumerate(singles[:MOST_FAILURES], 1)
-    ]
+    lines += [f"  {number}. {_one(single, '     ')}" for number, single in enumerate(singles[:MOST_FAILURES], 1)]
     if len(singles) > MOST_FAILURES:
         lines.append(f"  and {len(singles) - MOST_FAILURES} more; --log-level DEBUG shows all")
     return "\n".join(lines)

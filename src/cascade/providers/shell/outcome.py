@@ -55,9 +55,7 @@ class ShellResult(Generic[AnyStr]):
 
     def __repr__(self) -> str:
         shown = [f"{name}={_beginning(getattr(self, name))}" for name in ("stdout", "stderr")]
-        return (
-            f"ShellResult({shown_command(self.command)!r}, returncode={self.returncode}, {', '.join(shown)})"
-        )
+        return f"ShellResult({shown_command(self.command)!r}, returncode={self.returncode}, {', '.join(shown)})"
 
 
 class ShellError(CascadeError):
@@ -115,9 +113,7 @@ class ShellOutputError(ShellError, ValueError):
         problem: why, and what to do.
     """
 
-    def __init__(
-        self, command: Command, returncode: int | None, problem: str, stdout: str, stderr: str
-    ) -> None:
+    def __init__(self, command: Command, returncode: int | None, problem: str, stdout: str, stderr: str) -> None:
         super().__init__(command, returncode, stdout, stderr)
         self.args = (command, returncode, problem, stdout, stderr)
         self.problem = problem

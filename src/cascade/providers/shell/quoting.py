@@ -18,9 +18,7 @@ from typing import Any, Final, NamedTuple, cast
 from cascade.spec.exceptions import DeclarationError
 
 _SEPARATORS: Final = frozenset(" \t\n;|&()<>")
-_PLAIN_EXPANSION: Final = frozenset(
-    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_@*#?!:=+%/.,~^-"
-)
+_PLAIN_EXPANSION: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_@*#?!:=+%/.,~^-")
 _PLAIN_SUBSTITUTION: Final = re.compile(r"[\w \t./:+%,=@|&;>*?~^-]*")
 
 
@@ -53,9 +51,7 @@ class CommandLine(NamedTuple):
         Raises:
             DeclarationError: a value cannot be a word of a command.
         """
-        return "".join(
-            part if isinstance(part, str) else _quoted(part, values[part.name]) for part in self.parts
-        )
+        return "".join(part if isinstance(part, str) else _quoted(part, values[part.name]) for part in self.parts)
 
 
 def word(value: object, label: str) -> str:
@@ -111,9 +107,7 @@ def parse_command_line(template: str) -> CommandLine:
             reader.pass_word()
             continue
         elif character == "}":
-            raise DeclarationError(
-                f"a '}}' without its '{{' in the command {template!r}; write '}}}}' for a brace"
-            )
+            raise DeclarationError(f"a '}}' without its '{{' in the command {template!r}; write '}}}}' for a brace")
         else:
             place += 1
         text.append(character)

@@ -101,8 +101,7 @@ def _check(
             )
         if values:
             raise _misfit(
-                f"got values for {_listed(values)}, but a list has no placeholders: "
-                "put them into the list itself"
+                f"got values for {_listed(values)}, but a list has no placeholders: put them into the list itself"
             )
 
 
@@ -110,17 +109,14 @@ def _check_names(template: str, values: Mapping[str, Any]) -> None:
     names = parse_command_line(template).names
     taken = names & _parameters()
     if taken:
-        raise _misfit(
-            f"the placeholder {_listed(taken)} has the name of an argument of shell; choose another name"
-        )
+        raise _misfit(f"the placeholder {_listed(taken)} has the name of an argument of shell; choose another name")
     missing = names - values.keys()
     if missing:
         raise _misfit(f"no value for {_listed(missing)} of the command {template!r}")
     unknown = values.keys() - names
     if unknown:
         raise _misfit(
-            f"the command {template!r} has no placeholder for {_listed(unknown)}; "
-            f"it has {_listed(names) or 'none'}"
+            f"the command {template!r} has no placeholder for {_listed(unknown)}; it has {_listed(names) or 'none'}"
         )
 
 
@@ -144,9 +140,7 @@ def _parameters() -> frozenset[str]:
 
 def _misfit(problem: str) -> TaskArgumentError:
     assert shell.signature is not None
-    parameters = [
-        parameter.replace(annotation=parameter.empty) for parameter in shell.signature.parameters.values()
-    ]
+    parameters = [parameter.replace(annotation=parameter.empty) for parameter in shell.signature.parameters.values()]
     return TaskArgumentError("shell", str(inspect.Signature(parameters)), problem)
 
 
@@ -245,9 +239,7 @@ async def shell(
         outputs = tail(finished.stdout), tail(finished.stderr)
         raise ShellOutputError(shown, finished.returncode, problem, *outputs) from None
     # Messages are for people: one odd byte in them is no reason to lose the result.
-    return ShellResult(
-        shown, finished.returncode, stdout, finished.stderr.decode(encoding, "backslashreplace")
-    )
+    return ShellResult(shown, finished.returncode, stdout, finished.stderr.decode(encoding, "backslashreplace"))
 
 
 def _environment(changes: Mapping[str, Any]) -> dict[str, str]:

@@ -13,6 +13,7 @@ from cascade.runtime.dispatcher import Dispatcher
 from cascade.runtime.flow import RUN_STOPPED, FlowManager
 from cascade.runtime.places import Places
 from cascade.runtime.preview import describe_error
+from cascade.runtime.progress import Past
 from cascade.runtime.scheduler import MISSING, Scheduler
 from cascade.spec.exceptions import RunCancelledError, RunFailedGroup
 from cascade.spec.lazy_types import Call, MappedLazyResult
@@ -38,6 +39,8 @@ class GraphExecutionStrategy:
         dispatcher: hands ready places to their lanes.
         places: ends places and settles what follows.
         open_graphs: the graphs under way: the run's own and those that tasks returned.
+        past: what graphs and maps came to that have ended.
+        target: what was asked for, once the run has begun.
         settling: whether the run stops and waits for its helpers to leave.
     """
 
@@ -51,6 +54,8 @@ class GraphExecutionStrategy:
         self.failures: list[Exception] = []
         self._root: Scheduler | None = None
         self.open_graphs: set[Scheduler] = set()
+        self.past = Past()
+        self.target: LazyResult[Any] | None = None
         self._ending: Ending | None = None
         self._ended: asyncio.Future[None] = run.loop.create_future()
         self._quiet: asyncio.Event = asyncio.Event()
@@ -62,6 +67,7 @@ class GraphExecutionStrategy:
         unsubscribe = self.engine.constraints.subscribe(self.dispatcher.look_up)
         self.dispatcher.look_up()
         try:
+            self.target = graph.lazies[graph.target]
             plan, graph = self.engine.plan_for(graph)
             self._root = Scheduler(plan, graph, keeps_all=self.run.goes_on)
             self._root.caller = self.run.caller_place()
@@ -223,6 +229,7 @@ class GraphExecutionStrategy:
             if tail is not None:
                 with self.lock:
                     self.open_graphs.discard(parent)
+                    self.past.add_graph(parent)
                 waiting, at = parent.parent, parent.parent_place
                 turn = parent.turn + turns
                 if waiting is None:

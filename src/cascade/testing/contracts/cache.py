@@ -63,9 +63,7 @@ class CacheBackendContract(ABC):
     def test_a_key_never_put_is_a_key_error(self) -> None:
         assert asyncio.run(_get(self.make_backend(), "absent")) is _MISSING
 
-    @pytest.mark.parametrize(
-        "value", [None, False, 0, "", [], {}, "text", b"\x00\xff", {"a": [1, (2.5, None)]}]
-    )
+    @pytest.mark.parametrize("value", [None, False, 0, "", [], {}, "text", b"\x00\xff", {"a": [1, (2.5, None)]}])
     def test_a_value_comes_back_as_it_was(self, value: object) -> None:
         async def scenario() -> None:
             backend = self.make_backend()
@@ -85,9 +83,7 @@ class CacheBackendContract(ABC):
 
         asyncio.run(scenario())
 
-    @pytest.mark.parametrize(
-        "key", ["a", "A", "a b", "../a", "a/b", "a\\b", ".", "%00", "\n", "ключ", "k" * 1000, ""]
-    )
+    @pytest.mark.parametrize("key", ["a", "A", "a b", "../a", "a/b", "a\\b", ".", "%00", "\n", "ключ", "k" * 1000, ""])
     def test_any_text_is_a_key_of_its_own(self, key: str) -> None:
         async def scenario() -> None:
             backend = self.make_backend()
