@@ -72,7 +72,7 @@ if TYPE_CHECKING:
     from cascade.providers.shell import ShellError as ShellError
     from cascade.providers.shell import ShellResult as ShellResult
     from cascade.providers.shell import shell as shell
-    from cascade.providers.text import format as format
+    from cascade.providers.text import format as format  # noqa: A004 - the task that does what str.format does
     from cascade.providers.text import template as template
     from cascade.providers.text import template_file as template_file
     from cascade.tools.cli import cli as cli

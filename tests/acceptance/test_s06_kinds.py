@@ -29,7 +29,7 @@ def on_loop() -> bool:
     return True
 
 
-@pytest.mark.parametrize("policy", [{}, {"retry": 1}, {"cache": cs.InputsCache(cs.InMemoryCacheBackend())}])
+@pytest.mark.parametrize("policy", [{}, {"retry": 1}, {"cache": cs.InputsCache()}])
 @pytest.mark.parametrize("mapped", [False, True])
 def test_async_tasks_run_on_the_engines_loop(mapped: bool, policy: dict[str, Any]) -> None:  # S6
     async def where(x: int) -> tuple[int, int]:
@@ -39,7 +39,8 @@ def test_async_tasks_run_on_the_engines_loop(mapped: bool, policy: dict[str, Any
     async def main() -> None:
         here = (threading.get_ident(), id(asyncio.get_running_loop()))
         task = cs.task(where, name=f"where{mapped}{sorted(policy)}", **policy)
-        found = await cs.arun(task.map([1, 2]) if mapped else [task(1), task(2)], log_level="CRITICAL")
+        target = task.map([1, 2]) if mapped else [task(1), task(2)]
+        found = await cs.arun(target, log_level="CRITICAL", cache=cs.InMemoryCacheBackend())
         assert found == [here, here]
 
     asyncio.run(main())

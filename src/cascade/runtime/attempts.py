@@ -74,6 +74,8 @@ class Attempt:
         self._resources: ResourceContainer | None = None
         self._asked_to_stop = False
         self._abandoned = False
+        self._calls = False
+        strategy.attempts.add(self)
 
     async def enter(self, subject: Subject, demand: Demand | None, blocked: Callable[[str], None]) -> None:
         """Wait until limits and capacities allow the call."""
@@ -90,6 +92,7 @@ class Attempt:
 
     async def call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Make the call within its time."""
+        self._calls = True
         args, kwargs = await self._injected(args, kwargs)
         context = copy_context()
         context.run(current_call.set, self._context())
@@ -170,14 +173,18 @@ class Attempt:
         over = run.loop.create_future()
         timers: list[Timer] = []
 
+        def set_timer(at: float) -> None:
+            timers.append(run.clock.call_at(at, partial(_resolve, over), loop=run.loop))
+
         def begin() -> None:
-            timers.append(run.clock.call_at(run.clock.monotonic() + seconds, partial(_resolve, over), loop=run.loop))
+            # In the thread that has the call, so that what the loop is late with is none of the call's time either.
+            strategy.on_loop(partial(set_timer, run.clock.monotonic() + seconds))
 
         if strategy.engine.pool is not None and not self._task.is_async:
             # The wait for a free thread or process is none of the call's time.
-            context.run(call_began.set, partial(strategy.on_loop, begin))
+            context.run(call_began.set, begin)
         else:
-            begin()
+            set_timer(run.clock.monotonic() + seconds)
         call: asyncio.Task[Any] = run.loop.create_task(coroutine, context=context)
         try:
             await asyncio.wait([call, over], return_when=asyncio.FIRST_COMPLETED)
@@ -248,7 +255,15 @@ class Attempt:
 
         call.add_done_callback(ended)
 
+    def enlist(self) -> None:
+        """Count the call, if it runs, against limits that were not there when it began."""
+        if self._calls and self.permit is None:
+            subject = self._strategy.places.subject_of(self.parent, self.place)
+            self.permit = self._strategy.engine.constraints.enlist(subject)
+
     def _give_back(self) -> None:
+        self._calls = False
+        self._strategy.attempts.discard(self)
         if self.permit is not None:
             self.permit.release()
             self.permit = None

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
     from contextvars import Context
 
+    from cascade.runtime.constraints.manager import Permit
     from cascade.runtime.scheduler import Continuation, Due
     from cascade.runtime.strategies.graph import GraphExecutionStrategy
 
@@ -59,12 +60,25 @@ class CoroutineLane:
         self._active = False
         self._slice_ends = 0.0
         self._serving: dict[asyncio.Task[None], tuple[Continuation, int, float]] = {}
+        self._permits: dict[asyncio.Task[None], Permit] = {}
 
     def add(self, parent: Continuation, place: int) -> None:
         """Have a server run a place; on the loop."""
         self._units.append((parent, place))
         if not self._active:
             self._ensure_standby()
+
+    def enlist(self) -> None:
+        """Count the calls that are under way against limits that were not there when they began; from any thread."""
+        places = self._strategy.places
+        for server, (parent, place, _) in list(self._serving.items()):
+            if server not in self._permits:
+                self._permits[server] = self._strategy.engine.constraints.enlist(places.subject_of(parent, place))
+
+    def _has_called(self, server: asyncio.Task[None]) -> None:
+        self._serving.pop(server, None)
+        if self._permits and (permit := self._permits.pop(server, None)) is not None:
+            permit.release()
 
     def leave_behind(self) -> set[asyncio.Task[None]]:
         """Give up the calls that go on although they were cancelled; the servers that still wait for them."""
@@ -100,10 +114,11 @@ class CoroutineLane:
                 self._serving[server] = (parent, place, began)
                 due: Due = []
                 await self._call(parent, place, began, due)
+                self._has_called(server)
                 strategy.places.advance_on_loop(due)
         finally:
             self._active = False
-            self._serving.pop(server, None)
+            self._has_called(server)
 
     async def _call(self, parent: Continuation, place: int, began: float, due: Due) -> None:
         """Make a call and, while it returns one plain call of literals, that one too: a loop without graphs."""

@@ -47,7 +47,13 @@ class Dispatcher:
     def look_up(self) -> None:
         """Hear that the run stops or that limits have changed."""
         with self._run.lock:
+            limited = self._engine.constraints.active and not self.interrupted
             self.interrupted = self._run.stopping or self._engine.constraints.active
+        if limited:
+            self.workers.enlist()
+            self.coroutines.enlist()
+            for attempt in list(self._strategy.attempts):
+                attempt.enlist()
 
     def hand_over_locked(self, scheduler: Scheduler, index: int, lane: int) -> None:
         """Give a node that may run to its lane."""

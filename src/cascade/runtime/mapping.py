@@ -6,10 +6,10 @@ import inspect
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, Any, Final
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from cascade.graph.edges import input_name
-from cascade.runtime.preview import describe_error
+from cascade.runtime.preview import describe_error, preview
 from cascade.runtime.scheduler import MISSING, id_of
 from cascade.spec.exceptions import DependencyMissingError, MapInputError
 from cascade.spec.lazy_types import MappedLazyResult
@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
 _QUICK: Final = frozenset({list, tuple, range, dict, set, frozenset})
 """Inputs that can be pulled anywhere, since none of their code is a user's."""
-_pulled: Final[WeakKeyDictionary[MappedLazyResult[Any], set[int]]] = WeakKeyDictionary()
-"""The iterators among the inputs of a map that a run has begun to pull from, by their identity."""
+_pulled: Final[WeakSet[Any]] = WeakSet()
+"""The generators that a run has begun to pull from."""
+_pulled_by: Final[WeakKeyDictionary[MappedLazyResult[Any], set[int]]] = WeakKeyDictionary()
+"""Other iterators among the inputs of maps that a run has begun to pull from, by their identity."""
 
 Item = tuple[int, Sequence[Any], Mapping[str, Any]]
 
@@ -137,14 +139,8 @@ class MapExecution:
     def _pull_slowly(self) -> Item | None:
         if self.exhausted:
             return None
-        try:
-            row = self._rows.next_row()
-        except BaseException as error:
-            with self._lock:
-                # Together with the end of pulling, so that no item that ends meanwhile takes the map for a success.
-                self._error = self._error or error
-                self.exhausted = True
-            raise
+        # What this raises leaves the map open until `fail_pulling`: an item that ends meanwhile does not end the map.
+        row = self._rows.next_row()
         with self._lock:
             if row is None or self.exhausted:
                 self.exhausted = True
@@ -293,7 +289,7 @@ def _check_inputs(lazy: MappedLazyResult[Any], inputs: Mapping[str, Any]) -> Non
             raise MapInputError(
                 lazy.name,
                 {},
-                f"{name} must be an iterable that is not text, got {type(value).__name__} {value!r:.80}",
+                f"{name} must be an iterable that is not text, got {type(value).__name__} {preview(value)}",
             )
         lengths[name] = len(value) if isinstance(value, Sized) else None
         if isinstance(value, Iterator):
@@ -307,10 +303,14 @@ def _check_inputs(lazy: MappedLazyResult[Any], inputs: Mapping[str, Any]) -> Non
 def _refuse_spent(lazy: MappedLazyResult[Any], name: str, value: Iterator[Any]) -> None:
     """An iterator gives its items once: a second run over it would silently map nothing."""
     closed = inspect.isgenerator(value) and inspect.getgeneratorstate(value) == inspect.GEN_CLOSED
-    # Most iterators cannot be remembered themselves without being kept alive; the map that holds them can.
-    known = _pulled.setdefault(lazy, set())
-    used = id(value) in known and any(value is held for held in lazy.inputs.values())
-    known.add(id(value))
+    if inspect.isgenerator(value):
+        used = value in _pulled
+        _pulled.add(value)
+    else:
+        # Other iterators cannot be remembered without being kept alive; the map that holds them can.
+        known = _pulled_by.setdefault(lazy, set())
+        used = id(value) in known and any(value is held for held in lazy.inputs.values())
+        known.add(id(value))
     if closed or used:
         raise MapInputError(
             lazy.name,

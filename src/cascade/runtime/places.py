@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from cascade.runtime.connectors import settle_connector
+from cascade.runtime.constraints.scopes import Subject
 from cascade.runtime.flow import PRUNED, UPSTREAM_FAILED, FlowManager
 from cascade.runtime.mapping import MapExecution
 from cascade.runtime.plan import AT_ONCE, DECIDE, MAP
@@ -279,6 +280,14 @@ class Places:
             return lazy.task, *self.arguments.resolve(parent, place)
         assert isinstance(parent, MapExecution)
         return parent.lazy.task, *parent.items.pop(place)
+
+    def subject_of(self, parent: Continuation, place: int) -> Subject:
+        """What limits may know of the call at a place."""
+        lazy: Any = parent.graph.lazies[place] if isinstance(parent, Scheduler) else None
+        if isinstance(parent, MapExecution):
+            lazy = parent.lazy
+        tags = lazy.task.tags if lazy is not None else ()
+        return Subject(parent.name_of(place), self._run.id, tags)
 
     def policy_of(self, parent: Continuation, place: int) -> Policy | None:
         """The policies of the call at a place."""

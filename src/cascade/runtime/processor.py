@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cascade.runtime.attempts import Attempt, Outcome
 from cascade.runtime.caching import CacheAccess
-from cascade.runtime.constraints.scopes import Subject
 from cascade.runtime.mapping import MapExecution
 from cascade.runtime.plan import LOOP
 from cascade.runtime.preview import describe_error
@@ -185,7 +184,7 @@ class NodeProcessor:
         name = parent.name_of(place)
         retry = policy.retry or _ONCE
         outcome = Outcome()
-        subject = Subject(name, run.id, task.tags)
+        subject = strategy.places.subject_of(parent, place)
         told = False
 
         def blocked(reason: str) -> None:

@@ -78,10 +78,18 @@ class ResourceRegistry:
 
     def is_affine(self, definition: ResourceDefinition) -> bool:
         """Whether a resource, or anything that it injects, must be used on one thread."""
-        if definition.thread_affine:
-            return True
-        inner = (self.find(inject) for inject in definition.injected.values())
-        return any(self.is_affine(found) for found in inner if found is not None)
+        seen = {definition}
+        stack = [definition]
+        while stack:
+            current = stack.pop()
+            if current.thread_affine:
+                return True
+            for inject in current.injected.values():
+                inner = self.find(inject)
+                if inner is not None and inner not in seen:
+                    seen.add(inner)
+                    stack.append(inner)
+        return False
 
     def names(self) -> list[str]:
         """All names that are known."""
@@ -95,26 +103,35 @@ class ResourceRegistry:
             injects: what is injected, and by whom, for messages.
         """
         problems: dict[str, UnknownResourceError | ResourceCycleError] = {}
+        sound: set[str] = set()
         for inject, wanted_by in injects:
-            self._check(inject, [wanted_by], problems)
+            self._check(inject, [wanted_by], sound, problems)
         return list(problems.values())
 
     def _check(
-        self, inject: Inject, path: list[str], problems: dict[str, UnknownResourceError | ResourceCycleError]
+        self,
+        inject: Inject,
+        path: list[str],
+        sound: set[str],
+        problems: dict[str, UnknownResourceError | ResourceCycleError],
     ) -> None:
-        shown = " -> ".join([*path, f"'{inject.name}'"])
+        """Check one resource and all that it injects, each once however many ways lead to it."""
+        name = f"'{inject.name}'"
+        shown = " -> ".join([*path, name])
         definition = self.find(inject)
         if definition is None:
             known = ", ".join(self.names()) or "none"
             text = (
-                f"{shown}: no resource has the name '{inject.name}' (known: {known}); "
+                f"{shown}: no resource has the name {name} (known: {known}); "
                 "pass it with resources=[...], or inject the definition itself"
             )
             problems.setdefault(text, UnknownResourceError(text))
             return
-        if f"'{inject.name}'" in path:
+        if name in path:
             text = f"resources inject each other in a circle: {shown}; make one of them without the other"
             problems.setdefault(text, ResourceCycleError(text))
+            return
+        if inject.name in sound:
             return
         for inner in definition.injected.values():
             nested = self.find(inner)
@@ -124,7 +141,8 @@ class ResourceRegistry:
                     "give both the same scope"
                 )
                 problems.setdefault(text, ResourceCycleError(text))
-            self._check(inner, [*path, f"'{inject.name}'"], problems)
+            self._check(inner, [*path, name], sound, problems)
+        sound.add(inject.name)
 
 
 class _Override:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from cascade.runtime.attempts import Attempt
     from cascade.runtime.capacity import Grant
+    from cascade.runtime.constraints.manager import Permit
     from cascade.runtime.engine import Engine
     from cascade.runtime.resource_container import ResourceRegistry
     from cascade.runtime.scheduler import Continuation
@@ -95,8 +96,9 @@ class Run:
         """The call of another run that waits for this run, if it is known."""
         if self.caller is not None:
             return self.caller.parent, self.caller.place
-        if self.parent is not None and here.run is self.parent and here.parent is not None:
-            return here.parent, here.place
+        helper = here.helper
+        if helper is not None and helper.run is self.parent and helper.parent is not None:
+            return helper.parent, helper.place
         return None
 
     def held_by_callers(self) -> list[Grant]:
@@ -144,8 +146,9 @@ class Run:
 
     def describe_call(self) -> CallContext:
         """The context of a plain call, made when somebody asks for it."""
-        if here.run is self and here.parent is not None:
-            return self.call_context(here.parent, here.place)
+        helper = here.helper
+        if helper is not None and helper.run is self and helper.parent is not None:
+            return self.call_context(helper.parent, helper.place)
         return CallContext(self.id, "", "", 1, self.asked_to_stop)
 
     def call_context(self, parent: Continuation, place: int, attempt: int = 1) -> CallContext:
@@ -153,15 +156,37 @@ class Run:
         return CallContext(self.id, parent.place_id(place), parent.name_of(place), attempt, self.asked_to_stop)
 
 
-class _Here(threading.local):
-    """What the worker thread that runs this is doing, so that plain calls need no context of their own."""
+class Helper:
+    """What a worker thread is doing for a run, so that plain calls need no context of their own.
 
-    run: Run | None = None
-    parent: Continuation | None = None
-    place: int = 0
+    Attributes:
+        run: the run that it helps.
+        parent: whose call it makes, with `place`; `None` between calls.
+        permit: what counts the call against limits that were set while it ran.
+    """
+
+    __slots__ = ("parent", "permit", "place", "run")
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.parent: Continuation | None = None
+        self.place = 0
+        self.permit: Permit | None = None
+
+    def has_called(self) -> None:
+        """Note that the call has ended."""
+        self.parent = None
+        if self.permit is not None:
+            self.permit.release()
+            self.permit = None
+
+
+class _Here(threading.local):
+    helper: Helper | None = None
 
 
 here: Final = _Here()
+"""What this thread is doing."""
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cascade.runtime.plan import MAP
 from cascade.runtime.returned import Turn, continuation_of, is_direct
-from cascade.runtime.run import here
+from cascade.runtime.run import Helper, here
 from cascade.spec.containers import PLAIN
 
 if TYPE_CHECKING:
@@ -31,12 +31,22 @@ class WorkerLane:
         self._strategy = strategy
         self._pool = pool
         self._helpers = 0
+        self._present: set[Helper] = set()
         self._asked = False
 
     def are_gone(self) -> bool:
         """Whether no thread works on the run."""
         with self._strategy.lock:
             return self._helpers == 0
+
+    def enlist(self) -> None:
+        """Count the calls that run now against limits that were not there when they began."""
+        places = self._strategy.places
+        for helper in list(self._present):
+            parent = helper.parent
+            if parent is not None and helper.permit is None:
+                # A call that ends at this very moment is counted until its thread comes by here again.
+                helper.permit = self._strategy.engine.constraints.enlist(places.subject_of(parent, helper.place))
 
     def ensure(self) -> None:
         """Ask for a helper if something is ready that nobody is on the way for; without the lock."""
@@ -68,10 +78,11 @@ class WorkerLane:
         strategy = self._strategy
         run = strategy.run
         lock = strategy.lock
-        here.run, here.parent = run, None
+        helper = here.helper = Helper(run)
         with lock:
             self._asked = False
             self._helpers += 1
+            self._present.add(helper)
             unit = strategy.dispatcher.take_locked()
             asks = unit is not None and self._asks_locked()
         try:
@@ -81,9 +92,10 @@ class WorkerLane:
                 scheduler, index = unit
                 due: Due = []
                 if scheduler.plan.lanes[index] == MAP:
-                    self._call_items(scheduler, index, due)
+                    self._call_items(helper, scheduler, index, due)
                 else:
-                    self._call(scheduler, index, due)
+                    self._call(helper, scheduler, index, due)
+                helper.has_called()
                 if due:
                     strategy.places.advance(due)
                 with lock:
@@ -94,16 +106,18 @@ class WorkerLane:
         except BaseException as defect:
             # Nothing of users is called outside their own handlers: better a run that fails than one that hangs.
             strategy.stop(defect)
-        here.run = here.parent = None
+        helper.has_called()
+        here.helper = None
         with lock:
             self._helpers -= 1
+            self._present.discard(helper)
             gone = self._helpers == 0
         self.ensure()
         if gone and strategy.settling:
             strategy.has_become_quiet()
         run.clock.idle()
 
-    def _call(self, scheduler: Scheduler, index: int, due: Due) -> None:
+    def _call(self, helper: Helper, scheduler: Scheduler, index: int, due: Due) -> None:
         """Call one node and take its value."""
         strategy = self._strategy
         run = strategy.run
@@ -121,7 +135,7 @@ class WorkerLane:
             except BaseException as error:
                 strategy.places.fail(scheduler, index, error, due)
                 return
-        here.parent, here.place = scheduler, index
+        helper.parent, helper.place = scheduler, index
         began = teller.started(scheduler, index, lazy.name) if teller.tells else 0.0
         try:
             if kwargs:
@@ -219,7 +233,7 @@ class WorkerLane:
             return True
         return bool(self._strategy.dispatcher.sources) and pool is not None and self._helpers >= pool.max_workers
 
-    def _call_items(self, scheduler: Scheduler, index: int, due: Due) -> None:
+    def _call_items(self, helper: Helper, scheduler: Scheduler, index: int, due: Due) -> None:
         """Call item after item of a map, until its rows are exhausted or something is preferred."""
         strategy = self._strategy
         run = strategy.run
@@ -245,7 +259,7 @@ class WorkerLane:
                     strategy.places.end_map(mapping, due)
                 return
             place, args, kwargs = item
-            here.parent, here.place = mapping, place
+            helper.parent, helper.place = mapping, place
             began = teller.started(mapping, place, name) if teller.tells else 0.0
             try:
                 value = copy().run(function, *args, **kwargs) if kwargs else copy().run(function, *args)
@@ -262,6 +276,7 @@ class WorkerLane:
                     if mapping.store(place, value):
                         strategy.places.end_map(mapping, due)
                         return
+            helper.has_called()
             if due or strategy.dispatcher.interrupted or not mapping.is_quick or not mapping.has_room():
                 return
             if self._prefers_other(scheduler, index):

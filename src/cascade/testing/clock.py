@@ -90,11 +90,16 @@ class MockClock:
         """Call something once, when `monotonic()` gets there; never within this call.
 
         Args:
-            when: the moment; one that has passed means with the next move of the clock.
+            when: the moment; one that has passed means as soon as the loop gets to it, or, without a loop, with the
+                next move of the clock.
             callback: without a loop it is called in the thread that moves the clock, before anything that
                 waits on a loop for the same move.
             loop: call it there.
         """
+        if loop is not None and when <= self._elapsed:
+            passed = Alarm(callback, _nothing)
+            _Summons(loop, passed.ring)()
+            return passed
         alarm = Alarm(callback if loop is None else _Summons(loop, callback), _nothing)
         with self._lock:
             heapq.heappush(self._alarms, (when, next(self._order), alarm))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cascade.graph.model import Graph
+    from cascade.runtime.attempts import Attempt
     from cascade.runtime.engine import Engine
     from cascade.runtime.run import Run
     from cascade.runtime.scheduler import Continuation, Due, Ending
@@ -41,6 +42,7 @@ class GraphExecutionStrategy:
         open_graphs: the graphs under way: the run's own and those that tasks returned.
         past: what graphs and maps came to that have ended.
         target: what was asked for, once the run has begun.
+        attempts: the calls with policies that are under way.
         settling: whether the run stops and waits for its helpers to leave.
     """
 
@@ -51,6 +53,7 @@ class GraphExecutionStrategy:
         self.dispatcher = Dispatcher(self)
         self.places = Places(self)
         self.tasks: set[asyncio.Task[None]] = set()
+        self.attempts: set[Attempt] = set()
         self.failures: list[Exception] = []
         self._root: Scheduler | None = None
         self.open_graphs: set[Scheduler] = set()
