@@ -32,8 +32,7 @@ assert result == 42, result
 foreign = sorted(
     name
     for name in set(sys.modules) - loaded_at_start
-    if "site-packages" in (getattr(sys.modules[name], "__file__", None) or "")
-    and name.partition(".")[0] != "cascade"
+    if "site-packages" in (getattr(sys.modules[name], "__file__", None) or "") and name.partition(".")[0] != "cascade"
 )
 assert not foreign, f"without any extra, a run imported {foreign}"
 

@@ -70,9 +70,7 @@ class ExtrasPolicy:
                     f"--without-extras needs an environment without extras; it has {', '.join(installed)}"
                 )
 
-    def pytest_pycollect_makemodule(
-        self, module_path: Path, parent: pytest.Collector
-    ) -> pytest.Module | None:
+    def pytest_pycollect_makemodule(self, module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
         """Leave out a module whose `pytestmark` needs an extra, unimported: it may import the extra."""
         if not self.leave_out or not (needed := extras_of_module(module_path)):
             return None
@@ -103,9 +101,7 @@ class ExtrasPolicy:
     def needed_by(self, item: pytest.Item) -> list[str]:
         needed = [str(extra) for marker in item.iter_markers("needs_extra") for extra in marker.args]
         if unknown := sorted(set(needed) - set(self.extras)):
-            raise pytest.UsageError(
-                f"{item.nodeid}: needs_extra names {unknown}; the extras are {sorted(self.extras)}"
-            )
+            raise pytest.UsageError(f"{item.nodeid}: needs_extra names {unknown}; the extras are {sorted(self.extras)}")
         return needed
 
     def count(self, needed: Iterable[str], tests: int) -> None:
@@ -158,9 +154,7 @@ def extras_of_module(path: Path) -> frozenset[str]:
         if isinstance(statement, ast.Assign)
         and any(isinstance(target, ast.Name) and target.id == "pytestmark" for target in statement.targets)
         for call in ast.walk(statement.value)
-        if isinstance(call, ast.Call)
-        and isinstance(call.func, ast.Attribute)
-        and call.func.attr == "needs_extra"
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "needs_extra"
         for argument in call.args
         if isinstance(argument, ast.Constant)
     )

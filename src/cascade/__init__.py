@@ -23,11 +23,13 @@ from cascade.spec.constraint import GlobalConstraint as GlobalConstraint
 from cascade.spec.constraint import ResourceConstraint as ResourceConstraint
 from cascade.spec.context import attempt as attempt
 from cascade.spec.context import cancelled as cancelled
+from cascade.spec.exceptions import CapacityError as CapacityError
 from cascade.spec.exceptions import CascadeError as CascadeError
 from cascade.spec.exceptions import CascadeWarning as CascadeWarning
 from cascade.spec.exceptions import DeclarationError as DeclarationError
 from cascade.spec.exceptions import DependencyMissingError as DependencyMissingError
 from cascade.spec.exceptions import EngineClosedError as EngineClosedError
+from cascade.spec.exceptions import GraphCycleError as GraphCycleError
 from cascade.spec.exceptions import LazyValueError as LazyValueError
 from cascade.spec.exceptions import MapInputError as MapInputError
 from cascade.spec.exceptions import MissingExtraError as MissingExtraError
@@ -36,6 +38,7 @@ from cascade.spec.exceptions import ParameterError as ParameterError
 from cascade.spec.exceptions import ResourceCycleError as ResourceCycleError
 from cascade.spec.exceptions import ResourceError as ResourceError
 from cascade.spec.exceptions import RunCancelledError as RunCancelledError
+from cascade.spec.exceptions import RunError as RunError
 from cascade.spec.exceptions import RunFailedGroup as RunFailedGroup
 from cascade.spec.exceptions import TaskArgumentError as TaskArgumentError
 from cascade.spec.exceptions import TaskResultError as TaskResultError
@@ -59,34 +62,57 @@ from cascade.spec.task import Task as Task
 from cascade.spec.task import task as task
 
 if TYPE_CHECKING:
+    from cascade import testing as testing
     from cascade.adapters.cache.directory import DirectoryCacheBackend as DirectoryCacheBackend
     from cascade.adapters.cache.file_existence import FileExistenceCache as FileExistenceCache
+    from cascade.adapters.cache.file_existence import FileNotProducedError as FileNotProducedError
     from cascade.adapters.cache.inputs import InputsCache as InputsCache
     from cascade.adapters.cache.memory import InMemoryCacheBackend as InMemoryCacheBackend
+    from cascade.adapters.executors.shipping import RemoteTaskError as RemoteTaskError
+    from cascade.adapters.executors.shipping import ShippingError as ShippingError
+    from cascade.adapters.executors.worker_process import WorkerDiedError as WorkerDiedError
+    from cascade.graph.digest import UndigestibleError as UndigestibleError
+    from cascade.providers.documents import DocumentError as DocumentError
     from cascade.providers.documents import load_json as load_json
     from cascade.providers.documents import load_toml as load_toml
     from cascade.providers.documents import load_yaml as load_yaml
     from cascade.providers.files import read as read
     from cascade.providers.files import write as write
+    from cascade.providers.lookup import LookupPathError as LookupPathError
     from cascade.providers.lookup import lookup as lookup
     from cascade.providers.shell import ShellError as ShellError
+    from cascade.providers.shell import ShellOutputError as ShellOutputError
     from cascade.providers.shell import ShellResult as ShellResult
+    from cascade.providers.shell import ShellTimeoutError as ShellTimeoutError
     from cascade.providers.shell import shell as shell
+    from cascade.providers.text import TemplateError as TemplateError
     from cascade.providers.text import format as format  # noqa: A004 - the task that does what str.format does
     from cascade.providers.text import template as template
     from cascade.providers.text import template_file as template_file
+    from cascade.runtime.capacity import CapacityHeldError as CapacityHeldError
     from cascade.tools.cli import cli as cli
     from cascade.tools.dry_run import dry_run as dry_run
     from cascade.tools.pictures import visualize as visualize
 
 # Loaded when they are first asked for, so that `import cascade` costs what every program needs and no more.
 _LAZY: Final = {
+    "CapacityHeldError": "cascade.runtime.capacity",
     "DirectoryCacheBackend": "cascade.adapters.cache.directory",
+    "DocumentError": "cascade.providers.documents",
     "FileExistenceCache": "cascade.adapters.cache.file_existence",
+    "FileNotProducedError": "cascade.adapters.cache.file_existence",
     "InMemoryCacheBackend": "cascade.adapters.cache.memory",
     "InputsCache": "cascade.adapters.cache.inputs",
+    "LookupPathError": "cascade.providers.lookup",
+    "RemoteTaskError": "cascade.adapters.executors.shipping",
     "ShellError": "cascade.providers.shell",
+    "ShellOutputError": "cascade.providers.shell",
     "ShellResult": "cascade.providers.shell",
+    "ShellTimeoutError": "cascade.providers.shell",
+    "ShippingError": "cascade.adapters.executors.shipping",
+    "TemplateError": "cascade.providers.text",
+    "UndigestibleError": "cascade.graph.digest",
+    "WorkerDiedError": "cascade.adapters.executors.worker_process",
     "cli": "cascade.tools.cli",
     "dry_run": "cascade.tools.dry_run",
     "format": "cascade.providers.text",
@@ -114,4 +140,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    own = [name for name, value in globals().items() if getattr(value, "__module__", "").startswith("cascade.")]
+    return sorted({*own, *_LAZY})

@@ -92,9 +92,7 @@ def test_waits_grow_by_backoff_up_to_the_longest(kind: str) -> None:
 
     task: Any = cs.task(record_async if kind == "async" else record, executor="inline" if kind == "inline" else None)
     with pytest.raises(OSError, match="again"):
-        promptly(
-            lambda: run(task().with_retry(6, delay=1.0, backoff=3.0, max_delay=20.0), clock=clock)
-        )
+        promptly(lambda: run(task().with_retry(6, delay=1.0, backoff=3.0, max_delay=20.0), clock=clock))
     # min(delay * backoff ** (k - 1), max_delay): 1, 3, 9, 20 (27), 20 (81)
     assert moments == [0.0, 1.0, 4.0, 13.0, 33.0, 53.0]
 

@@ -360,9 +360,9 @@ def test_constraints_hold_per_item_and_the_map_itself_takes_none() -> None:
         return x
 
     items = range(50)
-    assert promptly(
-        lambda: run(record.with_constraints(gpu=1).map(x=items), system_resources={"gpu": 1})
-    ) == list(items)
+    assert promptly(lambda: run(record.with_constraints(gpu=1).map(x=items), system_resources={"gpu": 1})) == list(
+        items
+    )
     assert most == 1
 
 
@@ -614,9 +614,7 @@ def test_a_map_whose_generator_fails_is_told_as_failed_once(kind: str) -> None:
     trace = Trace()
     with pytest.raises(cs.RunFailedGroup):
         promptly(
-            lambda: run(
-                as_kind(kind, lambda x: x).named("item").map(breaks()), bus=trace.bus, on_failure="continue"
-            )
+            lambda: run(as_kind(kind, lambda x: x).named("item").map(breaks()), bus=trace.bus, on_failure="continue")
         )
     assert trace.terminal() == {"item#0": ["Failed"], "item#0[0]": ["Succeeded"]}
 
@@ -915,3 +913,34 @@ def test_starting_a_map_is_told_before_its_items() -> None:
     starts = [event.task_id for event in trace.of(TaskExecutionStarted)]
     assert starts[0] == "double#0"
     assert len(starts) == 21
+
+
+# S17
+@pytest.mark.parametrize("make", [list, iter], ids=["sized", "iterator"])
+def test_items_that_return_graphs_are_not_begun_far_ahead_of_those_that_have_ended(make: Any) -> None:
+    begun = ended = ahead = 0
+    lock = threading.Lock()
+
+    @cs.task
+    def begin(x: int) -> int:
+        nonlocal begun
+        with lock:
+            begun += 1
+        return x
+
+    @cs.task
+    async def end(x: int) -> int:
+        nonlocal ended, ahead
+        with lock:
+            ahead = max(ahead, begun - ended)
+            ended += 1
+        return x
+
+    @cs.task
+    def item(x: int) -> Any:
+        return end(begin(x)).with_constraints(slot=1)
+
+    found = run(item.map(x=make(range(400))), system_resources={"slot": 1}, max_workers=4)
+    assert found == list(range(400))
+    # Four threads may each have seen room for the same last one.
+    assert ahead <= 3 * 4

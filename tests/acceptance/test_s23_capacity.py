@@ -49,9 +49,7 @@ def test_no_more_than_the_capacity_is_in_use(kind: str) -> None:
         return meter.use(name, **amounts)
 
     task: Any = cs.task(use_async if kind == "async" else meter.use, executor="inline" if kind == "inline" else None)
-    target = [
-        task(n, gpu=1 + n % 2, memory=n % 5).with_constraints(gpu=1 + n % 2, memory=n % 5) for n in range(60)
-    ]
+    target = [task(n, gpu=1 + n % 2, memory=n % 5).with_constraints(gpu=1 + n % 2, memory=n % 5) for n in range(60)]
     promptly(lambda: run(target, system_resources={"gpu": 2, "memory": 6}))
     assert meter.most["gpu"] <= 2
     assert meter.most["memory"] <= 6

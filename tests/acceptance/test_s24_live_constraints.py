@@ -44,9 +44,7 @@ def under(check: Any, **parts: Any) -> Any:
 
 # S24
 @TASKS
-@pytest.mark.parametrize(
-    "constraint", ["pause", "concurrency 0"]
-)
+@pytest.mark.parametrize("constraint", ["pause", "concurrency 0"])
 @pytest.mark.parametrize("scope", ["global", "task:note*", "run:mine"])
 def test_a_pause_holds_calls_back_until_it_is_removed(task: Any, constraint: str, scope: str) -> None:
     async def check(engine: cs.Engine) -> None:

@@ -226,11 +226,7 @@ def test_events_come_in_an_order_that_could_have_happened() -> None:
     promptly(lambda: run(layers, bus=trace.bus, max_workers=8))
     assert isinstance(trace.events[0], RunStarted)
     assert isinstance(trace.events[-1], RunFinished)
-    order = [
-        (type(event), event.task_id)
-        for event in trace.events
-        if isinstance(event, TaskEvent)
-    ]
+    order = [(type(event), event.task_id) for event in trace.events if isinstance(event, TaskEvent)]
     place = {entry: index for index, entry in enumerate(order)}
     assert len(place) == 220
     for node in range(110):

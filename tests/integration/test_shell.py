@@ -327,9 +327,7 @@ def test_more_commands_than_may_run_at_once_leave_nothing_open() -> None:
         assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_it_works_where_the_system_tells_of_no_endings(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_it_works_where_the_system_tells_of_no_endings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delattr(os, "pidfd_open", raising=False)
     assert run("echo yes; exit 3", check=False).returncode == 3
     line = Lifeline(tmp_path)

@@ -17,12 +17,8 @@ CAPACITIES = {"a": 3, "b": 1.0, "c": 0.7}
 AMOUNTS = st.one_of(
     st.builds(lambda a: {"a": a}, st.sampled_from([1, 2, 3, 3])),
     st.builds(lambda a, b: {"a": a, "b": b}, st.sampled_from([1, 2]), st.sampled_from([0.1, 0.3, 0.9])),
-    st.builds(
-        lambda b, c: {"b": b, "c": c}, st.sampled_from([0.2, 0.7, 1.0]), st.sampled_from([0.1, 0.35, 0.7])
-    ),
-    st.builds(
-        lambda a, c: {"c": c, "a": a, "unlisted": 5}, st.sampled_from([0, 2]), st.sampled_from([0, 0.7])
-    ),
+    st.builds(lambda b, c: {"b": b, "c": c}, st.sampled_from([0.2, 0.7, 1.0]), st.sampled_from([0.1, 0.35, 0.7])),
+    st.builds(lambda a, c: {"c": c, "a": a, "unlisted": 5}, st.sampled_from([0, 2]), st.sampled_from([0, 0.7])),
 )
 KINDS = ["acquire", "acquire", "acquire", "try", "release", "release", "cancel", "settle"]
 STEPS = st.lists(
@@ -43,9 +39,7 @@ class Model:
     granted: dict[int, dict[str, Fraction]] = field(default_factory=dict)
 
     def exact(self, amounts: Mapping[str, Any]) -> dict[str, Fraction]:
-        return {
-            name: Fraction(str(amount)) for name, amount in amounts.items() if name in self.used and amount
-        }
+        return {name: Fraction(str(amount)) for name, amount in amounts.items() if name in self.used and amount}
 
     def arrive(self, number: int, amounts: Mapping[str, Any]) -> None:
         self.waiting[number] = self.exact(amounts)
@@ -63,10 +57,7 @@ class Model:
     def serve(self) -> None:
         claimed: set[str] = set()
         for number, amounts in list(self.waiting.items()):
-            fits = all(
-                self.used[name] + amount <= Fraction(str(CAPACITIES[name]))
-                for name, amount in amounts.items()
-            )
+            fits = all(self.used[name] + amount <= Fraction(str(CAPACITIES[name])) for name, amount in amounts.items())
             if fits and not claimed & set(amounts):
                 self.granted[number] = self.waiting.pop(number)
                 for name, amount in amounts.items():

@@ -53,9 +53,7 @@ VALUES = {
 KINDS = [*["call"] * 5, *["end"] * 2, *["end_and_cancel"] * 2, *["set"] * 3, *["advance"] * 2]
 KINDS += ["cancel", "remove", "try", "enlist", "suspend", "resume"]
 STEPS = st.lists(
-    st.sampled_from(KINDS).flatmap(
-        lambda kind: st.tuples(st.just(kind), VALUES.get(kind, st.integers(0, 30)))
-    ),
+    st.sampled_from(KINDS).flatmap(lambda kind: st.tuples(st.just(kind), VALUES.get(kind, st.integers(0, 30)))),
     min_size=30,
     max_size=60,
 )

@@ -39,9 +39,7 @@ def sequences_and_pipelines() -> None:  # S13
     assert_type(cs.sequence([number(), text()]), cs.LazyResult[Any])
     cs.sequence([[number(), text()], {"a": number()}, number()])
     cs.sequence([number, text])  # type: ignore[list-item] # pyright: ignore[reportArgumentType]
-    assert_type(
-        cs.pipeline(1, [number, number.partial(), lambda x: text(x).named("last")]), cs.LazyResult[Any]
-    )
+    assert_type(cs.pipeline(1, [number, number.partial(), lambda x: text(x).named("last")]), cs.LazyResult[Any])
     cs.pipeline(number(), [number.run_if(cs.Param("again", default=False)), text])
     cs.pipeline(1, number)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
 
@@ -78,9 +76,7 @@ def without_teardown() -> int:
 
 
 @cs.task
-def store(
-    row: str, connection: sqlite3.Connection = cs.inject(database), session: Any = cs.inject("session")
-) -> int:
+def store(row: str, connection: sqlite3.Connection = cs.inject(database), session: Any = cs.inject("session")) -> int:
     return connection.execute(row).rowcount
 
 

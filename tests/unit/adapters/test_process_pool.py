@@ -193,9 +193,7 @@ def fail(kind: str) -> None:
     if kind == "lock":
         raise ValueError(threading.Lock())
     if kind == "group":
-        raise ExceptionGroup(
-            "several", [OddError(1, where="a"), StubbornError("b"), OSError(2, "gone", "file")]
-        )
+        raise ExceptionGroup("several", [OddError(1, where="a"), StubbornError("b"), OSError(2, "gone", "file")])
     if kind == "unicode":
         b"\xff".decode()
     if kind == "exit":
@@ -294,9 +292,7 @@ def test_what_cannot_be_pickled_is_named_and_the_worker_goes_on() -> None:
 
     async def scenario(pool: ProcessPool) -> None:
         before = await pool.call(os.getpid, (), {}, name="pid")
-        with pytest.raises(
-            ShippingError, match=r"'greet' runs .* argument 'name' \(position 1\) of type lock cannot"
-        ):
+        with pytest.raises(ShippingError, match=r"'greet' runs .* argument 'name' \(position 1\) of type lock cannot"):
             await pool.call(Greeter.greet, (Greeter("a"), lock), {}, name="greet")
         with pytest.raises(ShippingError, match="argument 'x' of type lock"):
             await pool.call(double, (), {"x": lock}, name="double")
@@ -434,15 +430,11 @@ def is_asked_to_stop() -> bool:
 
 
 # S20
-def test_a_cancelled_call_that_ignores_the_flag_is_ended_with_its_clean_up(
-    signs: Signs, tmp_path: Path
-) -> None:
+def test_a_cancelled_call_that_ignores_the_flag_is_ended_with_its_clean_up(signs: Signs, tmp_path: Path) -> None:
     after = tmp_path / "after"
 
     async def scenario(pool: ProcessPool) -> None:
-        task = asyncio.create_task(
-            pool.call(clean_up_at_the_end, (signs.path, str(after)), {}, name="ignores")
-        )
+        task = asyncio.create_task(pool.call(clean_up_at_the_end, (signs.path, str(after)), {}, name="ignores"))
         pid = int(await signs.next())
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -523,9 +515,7 @@ def test_calls_beyond_the_number_of_workers_wait_first_come_first_served(tmp_pat
     log = tmp_path / "log"
 
     async def scenario(pool: ProcessPool) -> None:
-        await asyncio.gather(
-            *(pool.call(append, (str(log), number), {}, name="append") for number in range(50))
-        )
+        await asyncio.gather(*(pool.call(append, (str(log), number), {}, name="append") for number in range(50)))
 
     with_pool(scenario, max_workers=1)
     assert log.read_text().split() == [str(number) for number in range(50)]
@@ -563,9 +553,7 @@ def test_two_loops_in_two_threads_share_the_workers() -> None:
     sums: list[int] = []
 
     async def many() -> None:
-        sums.append(
-            sum(await asyncio.gather(*(pool.call(double, (n,), {}, name="double") for n in range(100))))
-        )
+        sums.append(sum(await asyncio.gather(*(pool.call(double, (n,), {}, name="double") for n in range(100)))))
 
     threads = [threading.Thread(target=asyncio.run, args=(many(),)) for _ in range(2)]
     for thread in threads:
@@ -684,9 +672,7 @@ def fork_and_die(path: str) -> None:
     os._exit(1)
 
 
-def run_program(
-    tmp_path: Path, source: str, *, options: tuple[str, ...] = ()
-) -> subprocess.CompletedProcess[str]:
+def run_program(tmp_path: Path, source: str, *, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
     program = tmp_path / "program.py"
     program.write_text(textwrap.dedent(source))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}

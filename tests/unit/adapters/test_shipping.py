@@ -98,17 +98,13 @@ def test_without_cloudpickle_the_error_names_the_extra(
     function: Callable[..., Any], reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "cloudpickle", None)
-    with pytest.raises(
-        MissingExtraError, match=rf"'job'.*{reason}.*pip install 'cascade-py\[process\]'"
-    ) as caught:
+    with pytest.raises(MissingExtraError, match=rf"'job'.*{reason}.*pip install 'cascade-py\[process\]'") as caught:
         Shipper().pack_function(function, "job")
     assert caught.value.extra == "process"
 
     def local() -> None: ...
 
-    with pytest.raises(
-        MissingExtraError, match=r"argument 'x' \(position 0\) has .*defined inside a function"
-    ):
+    with pytest.raises(MissingExtraError, match=r"argument 'x' \(position 0\) has .*defined inside a function"):
         Shipper().pack_arguments(double, (local,), {}, "job")
 
 

@@ -83,11 +83,7 @@ def test_lines_and_docstrings_of_nested_definitions_do_not_count():
 
             return inner
     '''
-    moved = (
-        source.replace("class Inner", "\n\n            class Inner")
-        .replace("One", "Eins")
-        .replace("Two", "Zwei")
-    )
+    moved = source.replace("class Inner", "\n\n            class Inner").replace("One", "Eins").replace("Two", "Zwei")
     assert code_digest(compiled(source)) == code_digest(compiled(moved))
     assert code_digest(compiled(source)) != code_digest(compiled(source.replace("size = 1", "size = 2")))
 
@@ -373,12 +369,7 @@ def test_a_script_has_one_identity_however_it_is_started(tmp_path):  # S26
 
     by_path = printed("flow.py")
     assert by_path.startswith("flow:work ")
-    assert (
-        by_path
-        == printed("-m", "flow")
-        == printed("../flow.py", cwd=tmp_path / "other")
-        == printed("link.py")
-    )
+    assert by_path == printed("-m", "flow") == printed("../flow.py", cwd=tmp_path / "other") == printed("link.py")
     as_worker = """if True:
         import runpy, sys
         main = sys.modules["__mp_main__"] = type(sys)("__mp_main__")
@@ -393,7 +384,5 @@ def test_a_script_has_one_identity_however_it_is_started(tmp_path):  # S26
 def test_what_is_made_at_a_prompt_has_no_name_of_its_own():
     source = "from cascade.graph.code import is_local\ndef work(): pass\nprint(is_local(work))"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(
-        [sys.executable, "-c", source], env=environment, check=True, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", source], env=environment, check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "True"

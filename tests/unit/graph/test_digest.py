@@ -492,9 +492,7 @@ def replaced(value, lock):
     if isinstance(value, functools.partial):
         return functools.partial(len, lock)
     if isinstance(value, dict):
-        return type(value)(
-            ((key[0], lock), item) if type(key) is tuple else (key, lock) for key, item in value.items()
-        )
+        return type(value)(((key[0], lock), item) if type(key) is tuple else (key, lock) for key, item in value.items())
     return [value[0], [2, lock]]
 
 
@@ -555,9 +553,7 @@ def test_combining_is_told_apart_by_label_number_and_split():
 def test_numpy_arrays_are_their_type_shape_and_elements():
     numpy = pytest.importorskip("numpy")
     grid = numpy.arange(6).reshape(2, 3)
-    assert (
-        digest(grid) == digest(grid.copy()) == digest(numpy.asfortranarray(grid)) == digest(grid.T.copy().T)
-    )
+    assert digest(grid) == digest(grid.copy()) == digest(numpy.asfortranarray(grid)) == digest(grid.T.copy().T)
     others = [
         grid.T,
         grid.reshape(3, 2),
@@ -673,7 +669,5 @@ def test_digests_are_the_same_in_every_process_whatever_the_hash_seed(tmp_path):
     seen = set()
     for seed in ("0", "1", "2"):
         environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)}
-        seen.add(
-            subprocess.run([sys.executable, script], env=environment, check=True, capture_output=True).stdout
-        )
+        seen.add(subprocess.run([sys.executable, script], env=environment, check=True, capture_output=True).stdout)
     assert len(seen) == 1

@@ -47,9 +47,7 @@ def test_documents_are_read(tmp_path: Path, load: Any, text: str) -> None:
         pytest.param(load_yaml, b"a: 2024-02-30", None, None, marks=needs_yaml),
     ],
 )
-def test_errors_tell_where(
-    tmp_path: Path, load: Any, text: bytes, line: int | None, column: int | None
-) -> None:
+def test_errors_tell_where(tmp_path: Path, load: Any, text: bytes, line: int | None, column: int | None) -> None:
     path = tmp_path / "document"
     path.write_bytes(text)
     with pytest.raises(DocumentError) as caught:

@@ -107,9 +107,7 @@ def test_a_placeholder_elsewhere_is_refused(template: str) -> None:
         parse_command_line(template)
 
 
-@pytest.mark.parametrize(
-    "template", ["{}", "{0}", "{a.b}", "{a[0]}", "{a!r}", "{a:>3}", "{a", "a}", "{ a; }", "{a,b}"]
-)
+@pytest.mark.parametrize("template", ["{}", "{0}", "{a.b}", "{a[0]}", "{a!r}", "{a:>3}", "{a", "a}", "{ a; }", "{a,b}"])
 def test_a_placeholder_is_a_plain_name(template: str) -> None:
     with pytest.raises(DeclarationError, match=r"brace|placeholder"):
         parse_command_line(template)

@@ -35,9 +35,7 @@ def test_format_does_what_str_format_does() -> None:
         ("{", (), {}, "write {{ and }} for braces"),
     ],
 )
-def test_a_field_without_a_value_is_reported_at_the_call(
-    text: str, args: Any, values: Any, expected: str
-) -> None:
+def test_a_field_without_a_value_is_reported_at_the_call(text: str, args: Any, values: Any, expected: str) -> None:
     with pytest.raises(TemplateError, match=expected.replace("{", r"\{")):
         format_text(text, *args, **values)
     with pytest.raises(TemplateError):

@@ -54,9 +54,7 @@ def test_a_timer_with_a_loop_rings_on_it() -> None:
 
     async def main() -> None:
         rung = asyncio.get_running_loop().create_future()
-        clock.call_at(
-            clock.monotonic() + 0.001, lambda: rung.set_result(threading.get_ident()), loop=rung.get_loop()
-        )
+        clock.call_at(clock.monotonic() + 0.001, lambda: rung.set_result(threading.get_ident()), loop=rung.get_loop())
         assert await rung == threading.get_ident()
         await clock.sleep(0.001)
 
@@ -72,9 +70,7 @@ def test_the_mock_clock_jumps_from_deadline_to_deadline() -> None:
         woken.append((name, clock.monotonic()))
 
     async def main() -> None:
-        await asyncio.gather(
-            sleeper("c", 7200.0), sleeper("a", 3600.0), sleeper("b", 3600.0), sleeper("now", 0)
-        )
+        await asyncio.gather(sleeper("c", 7200.0), sleeper("a", 3600.0), sleeper("b", 3600.0), sleeper("now", 0))
 
     asyncio.run(main())
     assert woken == [("now", 0.0), ("a", 3600.0), ("b", 3600.0), ("c", 7200.0)]
@@ -155,9 +151,7 @@ def test_the_mock_clock_serves_loops_in_several_threads_and_survives_the_end_of_
 def test_loops_that_hand_work_to_each_other_count_as_busy() -> None:
     clock = MockClock()
 
-    async def ping(
-        inbox: asyncio.Queue[int], peer: tuple[asyncio.AbstractEventLoop, asyncio.Queue[int]]
-    ) -> None:
+    async def ping(inbox: asyncio.Queue[int], peer: tuple[asyncio.AbstractEventLoop, asyncio.Queue[int]]) -> None:
         loop, outbox = peer
         while (number := await inbox.get()) < 200:
             assert clock.monotonic() == 0.0

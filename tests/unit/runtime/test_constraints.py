@@ -27,9 +27,7 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-def calls(
-    manager: ConstraintManager, subject: Subject, number: int = 1, **options: Any
-) -> list[asyncio.Task[Permit]]:
+def calls(manager: ConstraintManager, subject: Subject, number: int = 1, **options: Any) -> list[asyncio.Task[Permit]]:
     return [asyncio.ensure_future(manager.admit(subject, **options)) for _ in range(number)]
 
 
@@ -201,9 +199,7 @@ def test_a_rate_below_one_a_second_lets_one_go_at_once_and_the_next_in_time() ->
     assert asyncio.run(main()) == [0.0, 10.0, 20.0, 30.0]
 
 
-@pytest.mark.parametrize(
-    ("rate", "burst", "number"), [("10/m", 1, 25), ("7/s", 3, 100), (1 / 3, 2, 10), ("2/h", 5, 9)]
-)
+@pytest.mark.parametrize(("rate", "burst", "number"), [("10/m", 1, 25), ("7/s", 3, 100), (1 / 3, 2, 10), ("2/h", 5, 9)])
 def test_a_rate_and_its_burst_are_held_exactly(rate: float | str, burst: int, number: int) -> None:  # S24
     clock = MockClock()
 
@@ -491,12 +487,8 @@ def test_new_types_of_constraint_come_with_a_handler() -> None:
     manager = ConstraintManager(SystemClock(), {**HANDLERS, "pause": Closed})
     manager.set(GlobalConstraint.pause())
     assert manager.try_admit(FETCH) is None
-    with pytest.raises(
-        ValueError, match="no handler for constraints of type 'pause'; there are: concurrency"
-    ):
-        ConstraintManager(SystemClock(), {"concurrency": HANDLERS["concurrency"]}).set(
-            GlobalConstraint.pause()
-        )
+    with pytest.raises(ValueError, match="no handler for constraints of type 'pause'; there are: concurrency"):
+        ConstraintManager(SystemClock(), {"concurrency": HANDLERS["concurrency"]}).set(GlobalConstraint.pause())
 
 
 @pytest.mark.parametrize(

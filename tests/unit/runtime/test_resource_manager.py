@@ -299,9 +299,7 @@ def test_a_nested_run_that_needs_what_its_caller_holds_is_refused() -> None:  # 
     async def main() -> None:
         manager = ResourceManager({"gpu": 2})
         outer = await manager.acquire({"gpu": 2}, holder="outer")
-        with pytest.raises(
-            CapacityHeldError, match="needs 1 of the resource 'gpu', but 2 of its capacity of 2"
-        ) as e:
+        with pytest.raises(CapacityHeldError, match="needs 1 of the resource 'gpu', but 2 of its capacity of 2") as e:
             await manager.acquire({"gpu": 1}, held=[outer])
         assert isinstance(e.value, NestedRunError)
         assert (e.value.resource, e.value.amount, e.value.held, e.value.capacity) == ("gpu", 1, 2, 2)
