@@ -18,7 +18,7 @@ def reasons(trace: Trace) -> dict[str, str]:
     return {event.task_name: event.reason for event in trace.of(TaskSkipped)}
 
 
-TRUTHY = [True, 1, "x", [0], {"k": None}, 0.1, object()]
+TRUTHY = [True, 1, "x", [0], {"k": None}, 0.1, pytest.param(object(), id="object")]
 FALSY = [False, 0, "", [], {}, None, 0.0, ()]
 
 

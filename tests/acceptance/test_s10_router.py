@@ -79,7 +79,7 @@ def test_a_map_input_may_be_a_router() -> None:  # S10
     assert run(cs.task(abs).map(router)) == [1, 2, 3]
 
 
-@pytest.mark.parametrize("value", [5, None, "text", [], object(), (1, 2)], ids=repr)
+@pytest.mark.parametrize("value", [5, None, "text", [], pytest.param(object(), id="object"), (1, 2)], ids=repr)
 def test_routes_may_be_plain_values(value: Any) -> None:  # S10
     assert run(cs.Router(pick(1), {1: value, 2: no()})) is value
 

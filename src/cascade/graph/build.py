@@ -90,6 +90,7 @@ class _Numbering:
         self.needs: list[tuple[int, ...]] = []
         self.references: list[Reference] = []
         self.special: list[int] = []
+        self.coroutines: list[int] = []
         self.order_edges: dict[int, list[int]] = {}
 
     def connect(self, root: LazyResult[Any]) -> Graph:
@@ -116,15 +117,27 @@ class _Numbering:
                     needs(tuple({source: None for source in reference if source >= 0}))
                 else:
                     needs(_sources(reference))
-                if lazy.policy is not None or type(reference) is Wiring or not is_plain(lazy.task):
+                if lazy.policy is not None or type(reference) is Wiring:
                     self._finish_special(index, lazy)
+                elif not is_plain(lazy.task):
+                    if lazy.task.is_async and is_bare(lazy.task):
+                        self.coroutines.append(index)
+                    else:
+                        self._finish_special(index, lazy)
             else:
                 reference = self._wire(lazy)
                 references(reference)
                 needs(_sources(reference) if isinstance(reference, Wiring) else ())
                 self._finish_special(index, lazy)
         graph = Graph(
-            self.lazies, index_of, index_of[root], self.needs, self.references, self.special, self.order_edges
+            self.lazies,
+            index_of,
+            index_of[root],
+            self.needs,
+            self.references,
+            self.special,
+            self.coroutines,
+            self.order_edges,
         )
         if any(type(self.lazies[index]) is Sequence for index in self.special):
             self._order_sequences()
@@ -274,6 +287,15 @@ def _injected(lazy: Call[Any] | MappedLazyResult[Any]) -> tuple[tuple[str | int,
     ]
     places.extend((name, value) for name, value in lazy.kwargs.items() if type(value) is Inject)
     return tuple(places)
+
+
+def is_bare(task: Any) -> bool:
+    """Whether calls of a task need nothing but a worker thread or, for coroutine functions, the loop."""
+    bare: bool | None = task.__dict__.get("_bare")
+    if bare is None:
+        bare = task.executor is None and not task.injected
+        task.__dict__["_bare"] = bare
+    return bare
 
 
 def is_plain(task: Any) -> bool:

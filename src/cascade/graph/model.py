@@ -172,10 +172,12 @@ class Graph:
         references: for each node where its arguments come from.
         order_edges: for nodes in sequences, those that come before them for no other reason.
         special: the nodes that are more than a plain call, in order.
+        coroutines: the plain calls of coroutine functions, in order.
     """
 
     __slots__ = (
         "__dict__",
+        "coroutines",
         "index_of",
         "lazies",
         "needs",
@@ -194,6 +196,7 @@ class Graph:
         needs: list[tuple[int, ...]],
         references: list[Reference],
         special: list[int],
+        coroutines: list[int],
         order_edges: dict[int, list[int]],
     ) -> None:
         self.lazies = lazies
@@ -202,6 +205,7 @@ class Graph:
         self.needs = needs
         self.references = references
         self.special = special
+        self.coroutines = coroutines
         self.order_edges = order_edges
         self.registry: NodeRegistry | None = None
 
@@ -244,6 +248,7 @@ class Graph:
             [tuple(place_of[source] for source in self.needs[index]) for index in order],
             [_moved(self.references[index], place_of) for index in order],
             sorted(place_of[index] for index in self.special),
+            sorted(place_of[index] for index in self.coroutines),
             {place_of[index]: [place_of[source] for source in before] for index, before in self.order_edges.items()},
         )
 

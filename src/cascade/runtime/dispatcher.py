@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from contextlib import contextmanager
 from functools import partial
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any
@@ -15,8 +14,6 @@ from cascade.runtime.scheduler import Scheduler
 from cascade.runtime.workers import WorkerLane
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from cascade.runtime.mapping import MapExecution
     from cascade.runtime.scheduler import Continuation
     from cascade.runtime.strategies.graph import GraphExecutionStrategy
@@ -86,14 +83,13 @@ class Dispatcher:
             self.list_source_locked(scheduler)
         self.workers.ensure()
 
-    @contextmanager
-    def loop_is_here(self) -> Iterator[None]:
-        """For work on the loop's thread: what the loop gets meanwhile is not sent to it but taken at the end."""
+    def begin_on_loop(self) -> None:
+        """Begin work on the loop's thread: what the loop gets until `end_on_loop` is not sent to it, but taken then."""
         self._pump_asked = True
-        try:
-            yield
-        finally:
-            self._pump()
+
+    def end_on_loop(self) -> None:
+        """End work on the loop's thread; see `begin_on_loop`."""
+        self._pump()
 
     def list_source_locked(self, scheduler: Scheduler, *, last: bool = False) -> None:
         """Let worker threads find what is ready in a graph.

@@ -193,8 +193,11 @@ class Places:
 
     def advance_on_loop(self, due: Due) -> None:
         """The same on the loop's thread, where what the loop gets need not be sent to it."""
-        with self._dispatcher.loop_is_here():
+        self._dispatcher.begin_on_loop()
+        try:
             self.advance(due)
+        finally:
+            self._dispatcher.end_on_loop()
 
     def _settle(self, scheduler: Scheduler, index: int, due: Due) -> None:
         plan = scheduler.plan

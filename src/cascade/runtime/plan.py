@@ -92,6 +92,9 @@ class Plan:
         if not lends_threads:
             for index in range(size):
                 self.lanes[index] = PROCESSOR
+        elif graph.coroutines:
+            for index in graph.coroutines:
+                self.lanes[index] = LOOP
         if graph.special:
             self._classify(graph, lends_threads)
         self.calls = size - self.lanes.count(AT_ONCE) - self.lanes.count(MAP)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from cascade.graph.build import LAZY_TYPES
+from cascade.graph.build import LAZY_TYPES, is_bare
 from cascade.runtime.scheduler import id_of
 from cascade.spec.containers import PLAIN, Shape, pack, shape_of
 from cascade.spec.exceptions import TaskResultError
@@ -65,15 +65,6 @@ def is_direct(lazy: LazyResult[Any]) -> bool:
         if kind not in PLAIN and (kind in LAZY_TYPES or kind is Inject):
             return False
     return is_bare(lazy.task)
-
-
-def is_bare(task: Any) -> bool:
-    """Whether calls of a task need nothing but a thread or, for coroutine functions, the loop."""
-    bare: bool | None = task.__dict__.get("_bare")
-    if bare is None:
-        bare = task.executor is None and not task.injected
-        task.__dict__["_bare"] = bare
-    return bare
 
 
 class Turn:

@@ -59,7 +59,9 @@ class WorkerLane:
 
     def _asks_locked(self) -> bool:
         pool = self._pool
-        if self._asked or pool is None or self._helpers >= pool.max_workers or not self._strategy.dispatcher.sources:
+        if self._asked or pool is None or self._helpers >= pool.max_workers:
+            return False
+        if not any(source.ready for source in self._strategy.dispatcher.sources):
             return False
         self._asked = True
         return True
