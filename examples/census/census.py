@@ -4,9 +4,9 @@
     python census.py --root ../my-project  any other tree
     python census.py --help
 
-Read it from `census` at the end: that function is the whole workflow. The other files know nothing of
-workflows: `sources.py` finds and reads files, `survey.py` counts what is in one, `store.py` keeps the rows,
-`report.py` and `charts.py` make what people look at.
+Read it from `census` at the end: that function is the whole workflow. The other files are plain Python:
+`sources.py` finds and reads files, `survey.py` counts what is in one, `store.py` keeps the rows, `report.py` and
+`charts.py` make what people look at.
 """
 
 from __future__ import annotations
@@ -21,15 +21,7 @@ from typing import Any, TypedDict
 
 import survey
 from report import Page, Reuse, make_page, terminal_table, with_pictures
-from sources import (
-    CensusError,
-    Listing,
-    UnreadableFileError,
-    UnsteadyFileError,
-    list_sources,
-    read_source,
-    shown,
-)
+from sources import Listing, UnreadableFileError, UnsteadyFileError, list_sources, read_source, shown
 from store import Store, Summary, store
 
 import cascade as cs
@@ -57,7 +49,7 @@ def open_output(folder: Path, cache: Path | None) -> Output:
             with tempfile.TemporaryFile(dir=place):
                 pass
         except OSError as error:
-            raise CensusError(f"{option}: cannot write to {shown(place)}: {error.strerror}") from None
+            raise cs.ParameterError(f"{option}: cannot write to {shown(place)}: {error.strerror}") from None
     return {
         "report": folder / "index.html",
         "database": folder / "census.sqlite",
@@ -222,8 +214,8 @@ def census() -> cs.LazyResult[str]:
     summary = summarize().after(examined)
     page = cs.pipeline(lay_out(listing, summary, cache, output), [draw.run_if(plot)])
 
-    template = cs.read(Path(__file__).with_name("template.html"))
-    written = cs.write(output["report"], cs.template(template, autoescape=True, page=page))
+    filled = cs.template_file(Path(__file__).with_name("template.html"), page=page)
+    written = cs.write(output["report"], filled)
     return tell(page, output).after(written)
 
 

@@ -6,15 +6,13 @@ import os
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
+import cascade as cs
+
 LEFT_OUT = frozenset({"__pycache__", "site-packages", "dist-packages", "node_modules"})
 """Folders whose files are not the tree's own; hidden ones and virtual environments are left out too."""
 
 LARGEST = 16 * 2**20
 """Bytes above which a file is no source that somebody wrote; it is listed and not read."""
-
-
-class CensusError(Exception):
-    """The census cannot be taken; the text is for the person who asked for it."""
 
 
 class UnsteadyFileError(Exception):
@@ -46,12 +44,12 @@ def list_sources(root: Path) -> Listing:
     """Find the Python files below a folder; links to folders are not followed.
 
     Raises:
-        CensusError: it is no folder that can be listed, or has no Python files.
+        ParameterError: it is no folder that can be listed, or has no Python files.
     """
     top = os.path.abspath(root)
     if not os.path.isdir(top):
         found = "a file" if os.path.exists(top) else "nothing"
-        raise CensusError(f"--root: expected a folder with Python files, found {found} at {shown(top)}")
+        raise cs.ParameterError(f"--root: expected a folder with Python files, found {found} at {shown(top)}")
     paths: list[str] = []
     closed: list[OSError] = []
     for folder, folders, files in os.walk(top, onerror=closed.append):
@@ -64,7 +62,7 @@ def list_sources(root: Path) -> Listing:
     reasons = [(str(error.filename), error.strerror or str(error)) for error in closed]
     if not paths:
         why = "".join(f"; {shown(folder)}: {reason}" for folder, reason in reasons[:3])
-        raise CensusError(f"--root: there are no Python files (*.py) in {shown(top)}{why}")
+        raise cs.ParameterError(f"--root: there are no Python files (*.py) in {shown(top)}{why}")
     name = os.path.basename(top) if "__init__.py" in paths else ""
     relative = [(os.path.relpath(folder, top), reason) for folder, reason in reasons]
     return Listing(Path(top), name, sorted(paths), relative)

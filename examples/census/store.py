@@ -9,7 +9,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from sources import CensusError, Listing, package_of, role_of, shown
+from sources import Listing, package_of, role_of, shown
 from survey import LENGTHS, Survey
 
 import cascade as cs
@@ -29,7 +29,7 @@ CREATE TABLE import (file INTEGER NOT NULL, module TEXT NOT NULL);
 _TABLES = ("file", "function", "length", "import")
 
 _PACKAGES_SHOWN = 18
-_FUNCTIONS_SHOWN = 20
+_FUNCTIONS_SHOWN = 12
 _IMPORTERS_SHOWN = 16
 _IMPORTED_SHOWN = 20
 _MOST_LISTED = 200
@@ -105,7 +105,7 @@ class Store:
         """Open the file and start its new census; nobody else sees it before `end`.
 
         Raises:
-            CensusError: the file is none of ours, or somebody writes to it.
+            ParameterError: the file is none of ours, or somebody writes to it.
         """
         try:
             self._connection = connection = sqlite3.connect(path, timeout=5.0, isolation_level=None)
@@ -113,9 +113,9 @@ class Store:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         except sqlite3.Error as error:
-            raise CensusError(f"--out: {shown(path)} cannot be written: {error}") from None
+            raise cs.ParameterError(f"--out: {shown(path)} cannot be written: {error}") from None
         if tables and version != _VERSION:
-            raise CensusError(
+            raise cs.ParameterError(
                 f"--out: {shown(path)} is a database, but not of a census of this version; "
                 "delete it, or choose another folder"
             )

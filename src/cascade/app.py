@@ -179,7 +179,7 @@ def run(
     >>> cs.run(add(add(1, 2), 3))
     6
     """
-    options: RunOptions = {
+    options: dict[str, Any] = {
         "system_resources": system_resources, "resources": resources, "on_failure": on_failure,
         "log_level": log_level, "log_format": log_format, "bus": bus, "cache": cache, "clock": clock,
         "max_workers": max_workers, "run_id": run_id,
@@ -251,7 +251,7 @@ async def arun(
 
     Inside a task it shares the engine of the task's run.
     """
-    options: RunOptions = {
+    options: dict[str, Any] = {
         "system_resources": system_resources, "resources": resources, "on_failure": on_failure,
         "log_level": log_level, "log_format": log_format, "bus": bus, "cache": cache, "clock": clock,
         "max_workers": max_workers, "run_id": run_id,
@@ -259,7 +259,7 @@ async def arun(
     return await _arun(target, params, options, [])
 
 
-async def _arun(target: Any, params: Mapping[str, Any] | None, options: RunOptions, engines: list[Engine]) -> Any:
+async def _arun(target: Any, params: Mapping[str, Any] | None, options: dict[str, Any], engines: list[Engine]) -> Any:
     """Run on the engine of the run here, or on a new one, which is added to `engines`."""
     outer = current_run.get()
     if outer is not None:
@@ -292,7 +292,7 @@ async def _arun(target: Any, params: Mapping[str, Any] | None, options: RunOptio
                 await engine.close()
 
 
-async def _run_on(engine: Engine, target: Any, params: Mapping[str, Any] | None, options: RunOptions) -> Any:
+async def _run_on(engine: Engine, target: Any, params: Mapping[str, Any] | None, options: dict[str, Any]) -> Any:
     return await engine.run(
         target,
         params,
@@ -302,7 +302,7 @@ async def _run_on(engine: Engine, target: Any, params: Mapping[str, Any] | None,
     )
 
 
-def _on_this_thread(target: Any, params: Mapping[str, Any] | None, options: RunOptions) -> Any:
+def _on_this_thread(target: Any, params: Mapping[str, Any] | None, options: dict[str, Any]) -> Any:
     runner = asyncio.Runner()
     engines: list[Engine] = []
     ended: list[Callable[[], Any]] = []
@@ -321,7 +321,7 @@ def _on_this_thread(target: Any, params: Mapping[str, Any] | None, options: RunO
 async def _outcome(
     target: Any,
     params: Mapping[str, Any] | None,
-    options: RunOptions,
+    options: dict[str, Any],
     engines: list[Engine],
     ended: list[Callable[[], Any]],
 ) -> None:
@@ -343,7 +343,7 @@ def _raise(error: BaseException) -> Any:
     raise error
 
 
-def _on_own_thread(target: Any, params: Mapping[str, Any] | None, options: RunOptions) -> Any:
+def _on_own_thread(target: Any, params: Mapping[str, Any] | None, options: dict[str, Any]) -> Any:
     """Run on a thread of its own, because this one's loop is running and would be waited for in vain."""
     context = copy_context()
     ended: list[Callable[[], Any]] = []

@@ -155,6 +155,34 @@ def test_help_tells_types_defaults_and_what_is_required() -> None:
         assert told in page
 
 
+def test_flags_show_no_value_in_help() -> None:
+    page = words(invoke(show(cs.Param("verbose", default=True)), "--help").stdout)
+    assert "<bool>" not in page
+    assert "BOOLEAN" not in page
+    assert "--help -h Show this" in page
+
+
+def test_paragraphs_of_the_description_flow_and_lists_keep_their_lines() -> None:
+    def workflow() -> Any:
+        """Count things
+        of all kinds.
+
+        A second paragraph that
+        is broken.
+
+        - one
+          more
+        - two
+        """
+        return show(1)
+
+    page = [line.strip() for line in invoke(workflow, "--help").stdout.splitlines()]
+    assert "Count things of all kinds." in page
+    assert "A second paragraph that is broken." in page
+    start = page.index("- one")
+    assert page[start : start + 3] == ["- one", "more", "- two"]
+
+
 def test_help_needs_no_graph_and_runs_nothing() -> None:
     ran: list[int] = []
     route = cs.Router(cs.Param("kind"), {"a": cs.task(ran.append)(cs.Param("on_a_route", type=int))})
@@ -222,6 +250,26 @@ def test_a_failure_is_told_in_full_to_those_who_debug() -> None:
     assert "Traceback (most recent call last)" in result.stderr
 
 
+@cs.task(executor="inline")
+def nothing_in_particular() -> object:
+    return object()
+
+
+@pytest.mark.parametrize("target", [nothing_in_particular()["a"], cs.read("no/such/file")])
+def test_where_a_failure_was_raised_is_left_out_unless_it_is_in_code_of_the_user(target: Any) -> None:
+    result = invoke(target)
+    assert result.exit_code == 1
+    assert "raised at" not in result.stderr
+    assert f"declared at {__file__}:" in result.stderr
+
+
+def test_a_failure_in_an_installed_package_names_its_line() -> None:
+    result = invoke(cs.task(typer.style, name="style")("text", fg="no such colour"))
+    assert result.exit_code == 1
+    assert "raised at " in result.stderr
+    assert "site-packages" in result.stderr
+
+
 def test_all_failures_are_told_where_a_run_goes_on_after_the_first() -> None:
     target = [fail_unluckily(13), fail_unluckily(cs.Param("number", default=13))]
     result = invoke(target, on_failure="continue")
@@ -240,14 +288,45 @@ def test_many_failures_stay_on_one_screen() -> None:
     ]
 
 
-def test_an_input_missing_in_a_returned_graph_is_a_failure() -> None:
+def test_an_input_missing_in_a_returned_graph_is_bad_input() -> None:
     @cs.task
     def grow() -> Any:
         return show(cs.Param("late", type=int))
 
     result = invoke(grow())
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "parameter 'late': required, expected int, got nothing" in result.stderr
+
+
+@cs.task
+def refuse(*problems: str) -> None:
+    raise cs.ParameterError(*problems)
+
+
+def test_a_task_can_say_that_the_input_is_bad() -> None:
+    result = invoke(refuse("--root: no such folder", "--out: a file\nof two lines"))
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("Usage: ")
+    told = "error: bad input in 2 places:\n  --root: no such folder\n  --out: a file\n    of two lines\n"
+    assert result.stderr.endswith(told)
+    in_full = invoke(refuse("--root: no such folder"), "--log-level", "DEBUG")
+    assert in_full.exit_code == 2
+    assert "Traceback (most recent call last)" in in_full.stderr
+
+
+def test_bad_input_found_by_several_tasks_is_told_once_each() -> None:
+    target = [refuse("--root: bad"), refuse("--root: bad", "--out: bad")]
+    result = invoke(target, on_failure="continue")
+    assert result.exit_code == 2
+    assert result.stderr.endswith("error: bad input in 2 places:\n  --root: bad\n  --out: bad\n")
+
+
+def test_bad_input_beside_a_failure_is_a_failure() -> None:
+    result = invoke([refuse("--root: bad"), fail_unluckily(13)], on_failure="continue")
+    assert result.exit_code == 1
+    assert "ParameterError: --root: bad" in result.stderr
+    assert "ValueError: an unlucky number" in result.stderr
 
 
 def test_an_exit_of_a_task_is_the_exit_of_the_program() -> None:
@@ -363,6 +442,19 @@ def test_without_typer_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch
         monkeypatch.delitem(sys.modules, module, raising=False)
     with pytest.raises(ImportError, match=r"pip install 'cascade-py\[cli\]'"):
         cs.cli(show(1))
+
+
+def test_a_target_without_its_library_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def workflow() -> Any:
+        raise cs.MissingExtraError("template", "Jinja2", "templates")
+
+    program = cs.cli(workflow)
+    with pytest.raises(SystemExit) as end:
+        program([])
+    assert end.value.code == 1
+    assert capsys.readouterr().err == "error: template needs Jinja2: pip install 'cascade-py[templates]'\n"
+    with pytest.raises(cs.MissingExtraError):
+        program([], standalone_mode=False)
 
 
 def run_python(source: str, *arguments: str, folder: Path) -> subprocess.Popen[str]:

@@ -252,11 +252,13 @@ class Places:
         kind, payload = ending
         if kind == "value":
             self.conclude(mapping, place, payload, due)
-        elif kind == "skipped" and payload != UPSTREAM_FAILED:
-            self.fail(mapping, place, mapping.missing(place, payload), due)
         elif kind == "skipped":
-            # The failure that is behind it has been told already.
-            self._fail_place(mapping, place, mapping.missing(place, payload), due)
+            error = mapping.missing(place, payload)
+            if payload == UPSTREAM_FAILED:
+                # The failure that is behind it has been told already.
+                self._fail_place(mapping, place, error, due)
+            else:
+                self.fail(mapping, place, error, due)
         else:
             self._fail_place(mapping, place, payload, due)
 

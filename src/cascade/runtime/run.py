@@ -17,7 +17,7 @@ from cascade.spec.context import CallContext, current_call
 from cascade.spec.exceptions import RunCancelledError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Mapping
     from contextlib import AbstractContextManager
 
     from cascade.runtime.attempts import Attempt
@@ -44,6 +44,7 @@ class Run:
         abandoned: whether nobody waits any more for what is under way.
         error: what stopped it.
         teller: tells what happens.
+        nested: the runs that calls of this run have started and wait for.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class Run:
         self.context.run(current_call.set, self.describe_call)
         self.context.run(current_run.set, self)
         self.context.run(is_abandoned.set, lambda: self.abandoned)
-        self._nested: set[Any] = set()
+        self.nested: set[GraphExecutionStrategy] = set()
         self.teller = Teller(run_id, engine.bus, engine.clock, loop, keeps_track=self.journal is not None)
         self.teller.outer = None if parent is None else parent.teller
 
@@ -110,10 +111,6 @@ class Run:
                 held.append(run.caller.grant)
             run = run.parent
         return held
-
-    def nested_strategies(self) -> list[GraphExecutionStrategy]:
-        """The runs that calls of this run have started and wait for."""
-        return list(self._nested)
 
     async def end(self, error: BaseException | None) -> BaseException | None:
         """Tear down the resources and write what is not written yet; what that raised, if nothing else had."""
@@ -190,13 +187,13 @@ here: Final = _Here()
 
 
 @contextmanager
-def _nested(run: Run, strategy: GraphExecutionStrategy) -> Iterator[None]:
+def _nested(run: Run, strategy: GraphExecutionStrategy) -> Generator[None]:
     parent = run.parent
     if parent is None:
         yield
         return
     permit = run.caller.permit if run.caller is not None else None
-    parent._nested.add(strategy)
+    parent.nested.add(strategy)
     if parent.asked_to_stop():
         strategy.stop(RunCancelledError("the run that started this one has been stopped"))
     if permit is not None:
@@ -206,7 +203,7 @@ def _nested(run: Run, strategy: GraphExecutionStrategy) -> Iterator[None]:
     finally:
         if permit is not None:
             permit.resume()
-        parent._nested.discard(strategy)
+        parent.nested.discard(strategy)
 
 
 current_attempt: Final[ContextVar[Attempt | None]] = ContextVar("cascade_attempt", default=None)

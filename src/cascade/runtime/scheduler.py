@@ -142,13 +142,13 @@ class Scheduler:
         self.returned: dict[int, Ending] = {}
         self.rescue: tuple[tuple[Any, ...], ...] = ()
 
-    def place_id(self, index: int) -> str:
+    def place_id(self, place: int) -> str:
         """The id of a node, unique within the run."""
-        return id_of(self, index)
+        return id_of(self, place)
 
-    def step_to(self, index: int) -> tuple[str, Continuation | None, int]:
+    def step_to(self, place: int) -> tuple[str, Continuation | None, int]:
         """The node and the turn in which it is; what is before that has the value that this graph is for."""
-        node_id = self.graph.node_id(index)
+        node_id = self.graph.node_id(place)
         return (f"{self.base}@{self.turn}/{node_id}" if self.turn else node_id), self.parent, self.parent_place
 
     @property
@@ -156,14 +156,14 @@ class Scheduler:
         """The id of the node whose value this graph is for."""
         return self.place_id(self.plan.target)
 
-    def name_of(self, index: int) -> str:
+    def name_of(self, place: int) -> str:
         """The name of a node's task."""
-        return self.graph.lazies[index].name
+        return self.graph.lazies[place].name
 
-    def end_with(self, index: int, ending: Ending, due: Due) -> None:
+    def end_with(self, place: int, ending: Ending, due: Due) -> None:
         """Hear how the graph ended that a node returned."""
-        self.returned[index] = ending
-        due.append((self, index))
+        self.returned[place] = ending
+        due.append((self, place))
 
     def start(self, due: Due) -> None:
         """Make ready what waits for nothing."""

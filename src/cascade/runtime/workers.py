@@ -171,15 +171,15 @@ class WorkerLane:
         at = place
         turns = 0
         while True:
+            call: Any = more
             if (
                 not is_direct(more)
-                or more.task.is_async  # type: ignore[attr-defined]
+                or call.task.is_async
                 or strategy.dispatcher.interrupted
                 or (turns % _TURNS_BETWEEN_LOOKS == _TURNS_BETWEEN_LOOKS - 1 and self._must_yield())
             ):
                 self._follow(parent, place, more, turns, speaker, at, began, due)
                 return
-            call: Any = more
             turns += 1
             if teller.tells:
                 turn = Turn(parent, place, call, turns)

@@ -45,22 +45,22 @@ class CallContext:
         }
 
 
-current_call: Final[ContextVar[Any]] = ContextVar("cascade_call")
+current_call: Final[ContextVar[CallContext | Callable[[], CallContext]]] = ContextVar("cascade_call")
 """The `CallContext` here, or a function that gives it: plain calls build theirs only when somebody asks."""
 
 
 def _in_worker_process() -> CallContext | None:
     """The call that a worker process makes: what runs there need not have loaded Cascade before it."""
     worker: Any = sys.modules.get("cascade.adapters.executors._process_worker")
-    told = worker.current_context if worker is not None else {}
-    return CallContext(**told, asked_to_stop=worker.cancel_requested.is_set) if "task_id" in told else None
+    if worker is None or "task_id" not in worker.current_context:
+        return None
+    return CallContext(**worker.current_context, asked_to_stop=worker.cancel_requested.is_set)
 
 
 def call_context() -> CallContext | None:
     """The call that runs here, or `None` outside a task."""
-    found: Any = current_call.get(None) or _in_worker_process()
-    context: CallContext | None = found() if callable(found) else found
-    return context
+    found: CallContext | Callable[[], CallContext] | None = current_call.get(None) or _in_worker_process()
+    return found if found is None or isinstance(found, CallContext) else found()
 
 
 def cancelled() -> bool:

@@ -26,6 +26,8 @@ class ResourceDefinition:
 
     __slots__ = ("__weakref__", "function", "injected", "name", "per_worker", "scope", "thread_affine")
 
+    scope: Scope
+
     def __init__(
         self, function: Callable[..., Any], name: str, scope: Scope, thread_affine: bool, per_worker: bool
     ) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from cascade.spec.exceptions import DeclarationError, MissingExtraError, TaskArgumentError
 from cascade.spec.policy import is_lazy
@@ -13,6 +14,8 @@ from cascade.spec.task import Task
 
 if TYPE_CHECKING:
     import typer
+
+_KEPT_APART: Final = re.compile(r"\s|[-*+•] |\d+[.)] |>>> |\.\. ")
 
 
 def cli(
@@ -27,7 +30,8 @@ def cli(
     The program is a Typer application: call it, test it with `typer.testing.CliRunner`, or add it to another
     one. It prints the result to stdout (text as it is, what JSON can say as JSON, the rest as its `repr`,
     `None` not at all) and everything else to stderr. It exits with 0, with 1 if the workflow failed, 2 if the
-    input was bad and nothing was run, and 130 after Ctrl-C.
+    input was bad, and 130 after Ctrl-C. Bad input is told before anything runs; a task that finds some later
+    raises `ParameterError` with one line for each thing that is wrong.
 
     Args:
         target: a lazy value, a container of them, or a function without parameters that returns one; the
@@ -56,7 +60,7 @@ def cli(
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("typer", "rich"):
             raise
-        raise MissingExtraError("cs.cli", "Typer and Rich", "cli") from error
+        raise MissingExtraError("cs.cli", "Typer and Rich", "cli") from None
     from cascade.app import run
 
     _check_options(run, options)
@@ -153,7 +157,22 @@ def _globals_of(function: Callable[..., Any] | None) -> Mapping[str, Any]:
 
 def _description(function: Callable[..., Any] | None, caller: Mapping[str, Any]) -> str:
     text = caller.get("__doc__") if function is None else getattr(function, "__doc__", None)
-    return inspect.cleandoc(text) if isinstance(text, str) else ""
+    return _flowing(inspect.cleandoc(text)) if isinstance(text, str) else ""
+
+
+def _flowing(text: str) -> str:
+    """The text with the lines of each paragraph joined, as a terminal has its own width.
+
+    What is indented keeps its lines, and so do the items of a list.
+    """
+    joined: list[str] = []
+    for line in text.splitlines():
+        before = joined[-1] if joined else ""
+        if before and line and not before.startswith(" ") and not _KEPT_APART.match(line):
+            joined[-1] = f"{before} {line}"
+        else:
+            joined.append(line)
+    return "\n".join(joined)
 
 
 def _name_of(function: Callable[..., Any]) -> str:

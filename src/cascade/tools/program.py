@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
@@ -12,11 +13,11 @@ import typer
 from rich.markup import escape
 from typer.core import TyperCommand
 
-from cascade.spec.exceptions import ParameterError
+from cascade.spec.exceptions import MissingExtraError, ParameterError
 from cascade.spec.input import EnvSpec, InputSpec, ParamSpec, resolve_inputs
 from cascade.spec.walk import inputs_of
 from cascade.tools.options import Option, check_flags, environment_help, stray_arguments
-from cascade.tools.report import failure_text, result_text
+from cascade.tools.report import failure_text, input_problems, result_text
 
 if TYPE_CHECKING:
     from typer.models import CommandInfo
@@ -61,6 +62,16 @@ class Program(typer.Typer):
         self._log_level = ParamSpec("log_level", log_level.upper(), Literal[LOG_LEVELS], levels)
         self._log_format = ParamSpec("log_format", log_format, Literal[LOG_FORMATS], formats)
         super().__init__(name=name, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the program, as Typer does; a library that is missing for the target is told in one line."""
+        try:
+            return super().__call__(*args, **kwargs)
+        except MissingExtraError as error:
+            if not kwargs.get("standalone_mode", True):
+                raise
+            typer.echo(f"error: {error}", err=True)
+            sys.exit(FAILED)
 
     # Typer reads the list when it makes the command, so that is when the target is made.
     @property
@@ -137,7 +148,7 @@ class Program(typer.Typer):
         except ParameterError as error:
             problems += error.problems
         if problems:
-            _refuse(context, problems)
+            _refuse(context, problems, "bad input{places}, and nothing was run:")
         log_level, log_format = resolved[self._log_level], resolved[self._log_format]
         params = {spec.name: resolved[spec] for spec in specs if spec.name in given and isinstance(spec, ParamSpec)}
         try:
@@ -146,9 +157,12 @@ class Program(typer.Typer):
             typer.echo("interrupted", err=True)
             raise typer.Exit(INTERRUPTED) from None
         except (Exception, asyncio.CancelledError) as error:
-            # An input that a returned graph lacks is a failure too: by then part of the workflow has run.
-            typer.echo(failure_text(error, whole_traceback=log_level == "DEBUG"), err=True)
-            raise typer.Exit(FAILED) from None
+            is_debugged = log_level == "DEBUG"
+            found = input_problems(error)
+            if found and not is_debugged:
+                _refuse(context, found, "bad input{places}:")
+            typer.echo(failure_text(error, whole_traceback=is_debugged), err=True)
+            raise typer.Exit(BAD_INPUT if found else FAILED) from None
         else:
             text = result_text(result)
             if text is not None:
@@ -159,6 +173,14 @@ def _command_class(required: set[str]) -> type[TyperCommand]:
     """A command that shows which options are required; which are missing is told with all other problems."""
 
     class Command(TyperCommand):
+        def get_params(self, ctx: Any) -> Any:
+            parameters = super().get_params(ctx)
+            for parameter in parameters:
+                # A flag takes no value, so `--help` has none to show.
+                if getattr(parameter, "is_flag", False):
+                    parameter.metavar = ""
+            return parameters
+
         def format_help(self, ctx: Any, formatter: Any) -> None:
             marked = [parameter for parameter in self.params if parameter.name in required]
             for parameter in marked:
@@ -177,13 +199,13 @@ def _was_given(context: typer.Context, identifier: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-def _refuse(context: typer.Context, problems: Sequence[str]) -> NoReturn:
+def _refuse(context: typer.Context, problems: Sequence[str], headline: str) -> NoReturn:
     typer.echo(context.get_usage(), err=True)
     typer.echo(f"Try '{context.command_path} --help' for help.\n", err=True)
     places = "" if len(problems) == 1 else f" in {len(problems)} places"
-    typer.echo(f"error: bad input{places}, and nothing was run:", err=True)
+    typer.echo(f"error: {headline.format(places=places)}", err=True)
     for problem in problems:
-        typer.echo(f"  {problem}", err=True)
+        typer.echo("  " + problem.replace("\n", "\n    "), err=True)
     raise typer.Exit(BAD_INPUT)
 
 

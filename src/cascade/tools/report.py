@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import pprint
 import sysconfig
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from cascade.spec.exceptions import ParameterError
+
 if TYPE_CHECKING:
     from types import TracebackType
 
 MOST_FAILURES: Final = 20
-_ENGINE: Final = str(Path(__file__).resolve().parents[1])
-_LIBRARIES: Final = tuple(
-    {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")} | {"<frozen"}
+_ENGINE: Final = str(Path(__file__).resolve().parents[1]) + os.sep
+_STANDARD_LIBRARY: Final = tuple(
+    {sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib")} | {"<frozen "}
 )
+_INSTALLED: Final = {"site-packages", "dist-packages"}
 
 
 def result_text(value: Any) -> str | bytes | None:
@@ -41,6 +45,23 @@ def result_text(value: Any) -> str | bytes | None:
         return json.dumps(value, indent=2, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError):
         return pprint.pformat(value, width=100, sort_dicts=False)
+
+
+def input_problems(error: BaseException) -> tuple[str, ...]:
+    """What is wrong with the input, if nothing else is what the run failed of.
+
+    A task tells so by raising `ParameterError`.
+
+    Args:
+        error: why the run failed; of a group, each failure must be about the input.
+    """
+    problems: list[str] = []
+    for single in _leaves(error):
+        if not isinstance(single, ParameterError):
+            return ()
+        problems += single.problems
+    # Two tasks may find the same thing wrong.
+    return tuple(dict.fromkeys(problems))
 
 
 def failure_text(error: BaseException, *, whole_traceback: bool = False) -> str:
@@ -95,14 +116,21 @@ def _headline(error: BaseException) -> str:
 
 
 def _raised_at(trace: TracebackType | None) -> str:
-    """The innermost line of the user's own code, or else of what it is installed with."""
+    """The innermost line of the user's own code, or else of a package that is installed.
+
+    Nothing where there are only the engine and the standard library: a line in them helps nobody, and the notes tell
+    the task and where it was declared.
+    """
     own = installed = ""
     while trace is not None:
         code = trace.tb_frame.f_code
         place = f"{code.co_filename}:{trace.tb_lineno} in {code.co_name}"
-        if not code.co_filename.startswith((_ENGINE, *_LIBRARIES)):
-            own = place
-        elif not code.co_filename.startswith(_ENGINE):
+        # The engine may be installed too, and packages may stand in a folder of the standard library.
+        if code.co_filename.startswith(_ENGINE):
+            pass
+        elif not _INSTALLED.isdisjoint(Path(code.co_filename).parts):
             installed = place
+        elif not code.co_filename.startswith(_STANDARD_LIBRARY):
+            own = place
         trace = trace.tb_next
     return own or installed

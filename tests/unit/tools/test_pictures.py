@@ -300,9 +300,7 @@ def test_ten_thousand_nodes_in_a_row_and_side_by_side(format) -> None:
 
 
 @pytest.mark.parametrize("format", FORMATS)
-@pytest.mark.parametrize(
-    "target", [None, 3, "text", [1, 2], {"a": 1}, pytest.param(object(), id="object")], ids=repr
-)
+@pytest.mark.parametrize("target", [None, 3, "text", [1, 2], {"a": 1}, pytest.param(object(), id="object")], ids=repr)
 def test_plain_values_can_be_drawn(target, format) -> None:
     nodes, edges = READ[format](cs.visualize(target, format=format))
     assert (len(nodes), edges) == (1, [])

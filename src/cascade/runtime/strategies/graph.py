@@ -166,7 +166,7 @@ class GraphExecutionStrategy:
             self.run.stopping = True
             self.run.error = error
             self.dispatcher.interrupted = True
-        for nested in self.run.nested_strategies():
+        for nested in list(self.run.nested):
             nested.stop(RunCancelledError(f"the run that started this one has been stopped by {describe_error(error)}"))
         self.on_loop(self._wake)
 
