@@ -165,8 +165,9 @@ class CacheEntry:
             scheduler = self._strategy.continuation(self, 0, outcome.more)
         except BaseException as error:
             self._strategy.engine.keys_under_way.give_up(self)
-            run.teller.finished(self.parent, self.place, self._name(), outcome.began, error=error)
-            self._strategy.places.fail(self.parent, self.place, error, due, attempt=outcome.attempt)
+            self._strategy.places.fail(
+                self.parent, self.place, error, due, attempt=outcome.attempt, began=outcome.began
+            )
             return
         run.teller.finished(self.parent, self.place, self._name(), outcome.began, continues_as=scheduler.target_id)
         self._strategy.begin(scheduler, due)

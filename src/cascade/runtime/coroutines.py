@@ -156,8 +156,9 @@ class CoroutineLane:
             if isinstance(error, asyncio.CancelledError) and run.stopping:
                 teller.finished(speaker, at, name, began, status="Cancelled")
                 return
-            teller.finished(speaker, at, name, began, error=error)
-            strategy.places.fail(parent, place, error, due, turn=speaker if isinstance(speaker, Turn) else None)
+            strategy.places.fail(
+                parent, place, error, due, turn=speaker if isinstance(speaker, Turn) else None, began=began
+            )
             return
         if succession is not None:
             teller.finished(speaker, at, name, began, continues_as=succession.target_id if teller.tells else None)

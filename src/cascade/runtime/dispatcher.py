@@ -99,10 +99,14 @@ class Dispatcher:
         """
         if scheduler.ready and not scheduler.listed:
             scheduler.listed = True
+            sources = self.sources
+            # A loop makes a graph a turn, so those that have nothing left must not pile up under the newest.
+            while sources and not sources[-1].ready:
+                sources.pop().listed = False
             if last:
-                self.sources.insert(0, scheduler)
+                sources.insert(0, scheduler)
             else:
-                self.sources.append(scheduler)
+                sources.append(scheduler)
 
     def take_locked(self) -> tuple[Scheduler, int] | None:
         """The most preferred node for a worker thread; a map stays until its rows are exhausted."""

@@ -80,18 +80,30 @@ class Places:
         error: BaseException,
         due: Due,
         *,
+        began: float | None = None,
         attempt: int = 1,
         turn: Turn | None = None,
     ) -> None:
-        """A place raised: the run stops, or goes on without it."""
+        """A place raised: the run stops, or goes on without it.
+
+        Args:
+            began: when the call began that raised, which is told to have failed; `None` where no call was made.
+            attempt: which attempt at the call it was.
+            turn: the turn of a loop that raised, where the place is that of the loop.
+        """
         annotate(error, parent, place, attempt=attempt, turn=turn)
-        if not self._run.goes_on or not isinstance(error, Exception):
-            if not (self._run.stopping and isinstance(error, asyncio.CancelledError)):
-                self._strategy.stop(error)
-            return
-        with self._lock:
-            self._strategy.failures.append(error)
-        self._fail_place(parent, place, error, due)
+        stops = not self._run.goes_on or not isinstance(error, Exception)
+        if stops and not (self._run.stopping and isinstance(error, asyncio.CancelledError)):
+            # Before anybody hears of the failure: what they do then must not find a run that still goes on.
+            self._strategy.stop(error)
+        if began is not None:
+            teller, at = (parent, place) if turn is None else (turn, 0)
+            self._run.teller.finished(teller, at, teller.name_of(at), began, error=error)
+        if not stops:
+            assert isinstance(error, Exception)
+            with self._lock:
+                self._strategy.failures.append(error)
+            self._fail_place(parent, place, error, due)
 
     def _fail_place(self, parent: Continuation, place: int, error: BaseException, due: Due) -> None:
         if isinstance(parent, Scheduler):
@@ -271,8 +283,7 @@ class Places:
                 scheduler, index, *self.arguments.resolve_map(scheduler, index), 2 * self._strategy.engine.max_workers
             )
         except BaseException as error:
-            self._run.teller.finished(scheduler, index, lazy.name, began, error=error)
-            self.fail(scheduler, index, error, due)
+            self.fail(scheduler, index, error, due, began=began)
             return
         mapping.began = began
         scheduler.maps[index] = mapping

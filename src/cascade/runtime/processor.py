@@ -87,8 +87,7 @@ class NodeProcessor:
             demand = self._demand(parent, place)
         except BaseException as error:
             began = strategy.run.teller.started(parent, place, parent.name_of(place))
-            strategy.run.teller.finished(parent, place, parent.name_of(place), began, error=error)
-            strategy.places.fail(parent, place, error, due)
+            strategy.places.fail(parent, place, error, due, began=began)
         else:
             if policy.cache is None:
                 outcome = await self._attempts(parent, place, task, policy, args, kwargs, demand)
@@ -124,8 +123,7 @@ class NodeProcessor:
             entry = self._caches.entry(parent, place, task, policy, args, kwargs)
         except BaseException as error:
             began = strategy.run.teller.started(parent, place, parent.name_of(place))
-            strategy.run.teller.finished(parent, place, parent.name_of(place), began, error=error)
-            strategy.places.fail(parent, place, error, due)
+            strategy.places.fail(parent, place, error, due, began=began)
             return
         async with entry:
             found, value = await entry.load()
@@ -159,8 +157,7 @@ class NodeProcessor:
         if outcome.cancelled:
             run.teller.finished(parent, place, name, outcome.began, status="Cancelled")
         elif outcome.error is not None:
-            run.teller.finished(parent, place, name, outcome.began, error=outcome.error)
-            strategy.places.fail(parent, place, outcome.error, due, attempt=outcome.attempt)
+            strategy.places.fail(parent, place, outcome.error, due, began=outcome.began, attempt=outcome.attempt)
         elif succession is not None:
             run.teller.finished(parent, place, name, outcome.began, continues_as=succession.target_id)
             strategy.begin(succession, due)

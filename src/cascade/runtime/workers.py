@@ -146,8 +146,7 @@ class WorkerLane:
                 value = run.context.copy().run(lazy.task.function, *args)
             more = None if type(value) in PLAIN else continuation_of(lazy.task.name, value)
         except BaseException as error:
-            teller.finished(scheduler, index, lazy.name, began, error=error)
-            strategy.places.fail(scheduler, index, error, due)
+            strategy.places.fail(scheduler, index, error, due, began=began)
             return
         if more is not None:
             del args, kwargs, value
@@ -193,8 +192,7 @@ class WorkerLane:
                     value = run.context.copy().run(call.task.function, *call.args)
                 found = None if type(value) in PLAIN else continuation_of(call.task.name, value)
             except BaseException as error:
-                teller.finished(speaker, at, call.name, began, error=error)
-                strategy.places.fail(parent, place, error, due, turn=Turn(parent, place, call, turns))
+                strategy.places.fail(parent, place, error, due, turn=Turn(parent, place, call, turns), began=began)
                 return
             if found is None:
                 teller.finished(speaker, at, call.name, began, result=value)
@@ -220,8 +218,8 @@ class WorkerLane:
         try:
             scheduler = strategy.continuation(parent, place, more, turns=turns)
         except BaseException as error:
-            teller.finished(speaker, at, speaker.name_of(at), began, error=error)
-            strategy.places.fail(parent, place, error, due)
+            turn = speaker if isinstance(speaker, Turn) else None
+            strategy.places.fail(parent, place, error, due, began=began, turn=turn)
             return
         if teller.tells:
             teller.finished(speaker, at, speaker.name_of(at), began, continues_as=scheduler.target_id)
@@ -267,8 +265,7 @@ class WorkerLane:
                 value = copy().run(function, *args, **kwargs) if kwargs else copy().run(function, *args)
                 more = None if type(value) in PLAIN else continuation_of(name, value)
             except BaseException as error:
-                teller.finished(mapping, place, name, began, error=error)
-                strategy.places.fail(mapping, place, error, due)
+                strategy.places.fail(mapping, place, error, due, began=began)
             else:
                 if more is not None:
                     self._continue(mapping, place, more, began, due)
