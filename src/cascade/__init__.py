@@ -30,6 +30,7 @@ from cascade.spec.exceptions import DeclarationError as DeclarationError
 from cascade.spec.exceptions import DependencyMissingError as DependencyMissingError
 from cascade.spec.exceptions import EngineClosedError as EngineClosedError
 from cascade.spec.exceptions import GraphCycleError as GraphCycleError
+from cascade.spec.exceptions import LazyAttributeError as LazyAttributeError
 from cascade.spec.exceptions import LazyValueError as LazyValueError
 from cascade.spec.exceptions import MapInputError as MapInputError
 from cascade.spec.exceptions import MissingExtraError as MissingExtraError

@@ -23,9 +23,10 @@ from cascade.runtime.resource_manager import ResourceManager
 from cascade.runtime.run import Run, current_run
 from cascade.runtime.strategies.graph import GraphExecutionStrategy
 from cascade.runtime.threading_calls import call_on
-from cascade.spec.exceptions import EngineClosedError
+from cascade.spec.exceptions import EngineClosedError, LazyValueError
 from cascade.spec.lazy_types import Gathered, as_lazy
 from cascade.spec.protocols import LendsThreads
+from cascade.spec.task import Task
 
 if TYPE_CHECKING:
     from typing import Literal, Self
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from cascade.runtime.plan import Plan
     from cascade.spec.protocols import CacheBackend, Clock, Executor, Solver, StateBackend, WorkerPool
     from cascade.spec.resource import ResourceDefinition
-    from cascade.spec.task import Task
 
 _DEFAULT_WORKERS: Final = 64
 
@@ -157,6 +157,7 @@ class Engine:
             raise EngineClosedError("this engine is closed; make a new one with cs.create_engine()")
         if on_failure not in ("stop", "continue"):
             raise ValueError(f"on_failure is 'stop' or 'continue', got {on_failure!r}")
+        _refuse_uncalled(target)
         graph = build(as_lazy(target))
         registry = ResourceRegistry(resources, self.resources)
         for name, provider in context_overrides.get().items():
@@ -270,6 +271,14 @@ class Engine:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+
+def _refuse_uncalled(target: Any) -> None:
+    """A task that was not called is a plain value, which nobody means by a target."""
+    members = target.values() if type(target) is dict else target if type(target) in (list, tuple) else (target,)
+    for member in members:
+        if isinstance(member, Task):
+            raise LazyValueError(f"{member!r} was not called, so there is nothing to run; write  {member.name}(...)")
 
 
 def _target_names(graph: Graph) -> tuple[str, ...]:

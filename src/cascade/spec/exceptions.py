@@ -2,6 +2,7 @@
 
     CascadeError
       LazyValueError (TypeError)              a lazy value used as if it were its result
+      LazyAttributeError (AttributeError)     likewise, for an attribute of the result
       TaskArgumentError (TypeError)           a call does not fit the task's signature
       DeclarationError (ValueError)           a declaration that cannot mean anything
       MissingExtraError (ImportError)         an optional library is not installed
@@ -49,6 +50,10 @@ class ThreadTimeoutWarning(CascadeWarning):
 
 class LazyValueError(CascadeError, TypeError):
     """A lazy value was used as if it were already its result."""
+
+
+class LazyAttributeError(CascadeError, AttributeError):
+    """An attribute of a result was asked of its lazy value."""
 
 
 class TaskArgumentError(CascadeError, TypeError):
@@ -105,7 +110,7 @@ class ValidationError(CascadeError, ValueError):
         if len(self.problems) == 1:
             return self.problems[0]
         lines = "".join(f"\n  - {problem}" for problem in self.problems)
-        return f"{len(self.problems)} problems, and nothing was run:{lines}"
+        return f"{len(self.problems)} problems:{lines}"
 
 
 class ParameterError(ValidationError):

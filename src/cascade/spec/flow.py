@@ -69,6 +69,10 @@ def sequence(members: Iterable[Member]) -> LazyResult[Any]:
     >>> said
     ['one', 'two']
     """
+    if is_lazy(members):
+        raise LazyValueError(
+            f"the members of a sequence are a list, got {members!r}; write  cs.sequence([first(), second()])"
+        )
     lazies = tuple(as_lazy(member) for member in members)
     if not lazies:
         raise DeclarationError("a sequence needs at least one member: cs.sequence([first, second])")
@@ -98,6 +102,8 @@ def pipeline(value: Any, steps: Iterable[Callable[[Any], Any]]) -> LazyResult[An
     >>> cs.run(cs.pipeline(5, [double, double.run_if(cs.Param("again", default=False, type=bool))]))
     10
     """
+    if not isinstance(steps, Iterable):
+        raise LazyValueError(f"the steps of a pipeline are a list, got {steps!r}; write  cs.pipeline(x, [clean, save])")
     current = as_lazy(value)
     for step in steps:
         if not callable(step):

@@ -339,6 +339,10 @@ def _checked_default(name: str, default: Any, kind: Kind) -> Any:
             f"Param({name!r}): the default must be a plain value, got {shown(default)} with a lazy value in "
             "it; choose between lazy values with cs.Router, or in a task"
         )
+    if isinstance(default, type):
+        raise DeclarationError(
+            f"Param({name!r}): the default is the class {default.__name__}; write  type={default.__name__}"
+        )
     try:
         return kind.check_default(default)
     except Misfit as error:

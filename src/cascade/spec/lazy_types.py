@@ -8,7 +8,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, NoReturn, TypeVar
 
 from cascade.spec.containers import PLAIN, Packed, Shape, pack, pack_arguments, shape_of
-from cascade.spec.exceptions import DeclarationError, LazyValueError
+from cascade.spec.exceptions import DeclarationError, LazyAttributeError, LazyValueError
 from cascade.spec.policy import Fluent, Policy
 
 if TYPE_CHECKING:
@@ -102,6 +102,17 @@ class LazyResult(Fluent, Generic[R_co]):
         items: LazyResult[Any] = Derived("unpack", _unpack, (self, n))
         return tuple(Derived("getitem", _get_item, (items, index)) for index in range(n))
 
+    if not TYPE_CHECKING:
+        # Hidden from type checkers, for whom every attribute would be there.
+        def __getattr__(self, name: str) -> NoReturn:
+            if name.startswith("__"):
+                raise AttributeError(name)
+            raise LazyAttributeError(
+                f"{self!r} has no attribute '{name}' yet: it is computed when a run asks for it.\n"
+                f"  wrong: x.{name}\n"
+                f"  right: cs.task(operator.attrgetter({name!r}))(x)  or a task that uses it"
+            )
+
     def __repr__(self) -> str:
         return f"<lazy {self.name}>"
 
@@ -156,6 +167,24 @@ class LazyResult(Fluent, Generic[R_co]):
         raise LazyValueError(
             f"{self!r} {problem}: it is computed when a run asks for it.\n  wrong: {wrong}\n  right: {right}"
         )
+
+
+def _refuse_operator(symbol: str) -> Callable[..., NoReturn]:
+    def refuse(self: LazyResult[Any], *_: object) -> NoReturn:
+        self._misused("cannot be calculated with yet", symbol.format("x"), "a task that calculates:  add(x, 1)")
+
+    return refuse
+
+
+# Not written as methods, so that type checkers refuse what cannot work.
+for _name, _symbol in {
+    "add": "{} + 1", "sub": "{} - 1", "mul": "{} * 2", "truediv": "{} / 2", "floordiv": "{} // 2", "mod": "{} % 2",
+    "pow": "{} ** 2", "and": "{} & y", "or": "{} | y", "xor": "{} ^ y", "matmul": "{} @ y",
+}.items():  # fmt: skip
+    setattr(LazyResult, f"__{_name}__", _refuse_operator(_symbol))
+    setattr(LazyResult, f"__r{_name}__", _refuse_operator(_symbol))
+for _name in ("neg", "int", "float", "index"):
+    setattr(LazyResult, f"__{_name}__", _refuse_operator("-{}" if _name == "neg" else _name + "({})"))
 
 
 _OWN_TO_A_PROCESS: Final = frozenset({"code", "instruction", "order"})

@@ -35,7 +35,7 @@ def test_documents_are_read(tmp_path: Path, load: Any, text: str) -> None:
 @pytest.mark.parametrize(
     ("load", "text", "line", "column"),
     [
-        (load_json, b'{"a":\n 1,}', 2, 4),
+        (load_json, b'{"a":\n 1 2}', 2, 4),
         (load_json, b'{"a":\n "\xff"}', 2, 3),
         (load_json, b"[" * 200_000, None, None),
         (load_toml, b"a = 1\nb = \n", 2, 5),
