@@ -67,8 +67,8 @@ def test_inline_tasks_run_on_the_loops_thread(mapped: bool, policy: dict[str, An
     assert run(task.map([1, 2]) if mapped else [task(1), task(2)]) == [threading.get_ident()] * 2
 
 
+@pytest.mark.needs_extra("process")
 def test_process_tasks_run_in_another_process() -> None:  # S6
-    pytest.importorskip("cloudpickle")
     task = cs.task(os.getpid, executor="process")
     by_value = cs.task(lambda x: (os.getpid(), x + 1), executor="process")
     first, (second, value) = run([task(), by_value(1)])
@@ -76,8 +76,8 @@ def test_process_tasks_run_in_another_process() -> None:  # S6
     assert value == 2
 
 
+@pytest.mark.needs_extra("process")
 def test_programs_without_a_main_guard_work(tmp_path: Path) -> None:  # S6
-    pytest.importorskip("cloudpickle")
     program = tmp_path / "program.py"
     program.write_text(
         "import os\n"

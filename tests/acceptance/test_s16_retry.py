@@ -592,8 +592,8 @@ def test_a_class_that_is_no_exception_is_refused_as_retry_on() -> None:
 
 
 # S16, S6
+@pytest.mark.needs_extra("process")
 def test_a_process_that_died_costs_an_attempt_and_the_next_one_gets_a_new_process(tmp_path: Path) -> None:
-    pytest.importorskip("cloudpickle")
     seen = tmp_path / "seen"
 
     @cs.task(executor="process")
@@ -615,9 +615,8 @@ def test_a_process_that_died_costs_an_attempt_and_the_next_one_gets_a_new_proces
 
 
 # S16, S6
+@pytest.mark.needs_extra("process")
 def test_a_process_that_died_without_a_retry_fails_the_run_naming_the_task() -> None:
-    pytest.importorskip("cloudpickle")
-
     @cs.task(executor="process")
     def die() -> None:
         os._exit(3)

@@ -639,9 +639,8 @@ def test_a_call_has_ended_before_what_it_returned_starts() -> None:
 
 
 # S18
+@pytest.mark.needs_extra("process")
 def test_a_process_task_may_return_a_lazy_value() -> None:
-    pytest.importorskip("cloudpickle")
-
     def returns(x: int) -> Any:
         import cascade
 

@@ -494,8 +494,8 @@ def test_the_capacity_of_a_coroutine_that_ignores_the_cancellation_of_its_run_st
 
 
 # S20, S6
+@pytest.mark.needs_extra("process")
 def test_a_process_that_ignores_its_timeout_is_killed_after_the_grace(tmp_path: Path) -> None:
-    pytest.importorskip("cloudpickle")
     started = tmp_path / "pid"
 
     def stubborn(path: str) -> None:
@@ -526,8 +526,8 @@ def test_a_process_that_ignores_its_timeout_is_killed_after_the_grace(tmp_path: 
 
 
 # S20, S6
+@pytest.mark.needs_extra("process")
 def test_a_process_can_read_that_it_was_asked_to_stop_and_which_attempt_it_is(tmp_path: Path) -> None:
-    pytest.importorskip("cloudpickle")
     started, ended = tmp_path / "started", tmp_path / "ended"
 
     def polls(started: str, ended: str) -> None:

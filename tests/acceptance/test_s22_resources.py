@@ -414,9 +414,8 @@ def test_live_objects_are_refused_for_process_tasks_before_anything_runs() -> No
 
 
 # S22
+@pytest.mark.needs_extra("process")
 def test_a_resource_per_worker_is_made_in_the_process() -> None:
-    pytest.importorskip("cloudpickle")
-
     def pid() -> Any:
         import os
 

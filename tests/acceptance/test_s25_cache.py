@@ -484,8 +484,8 @@ def test_keys_under_way_are_forgotten() -> None:
 
 
 # S25
+@pytest.mark.needs_extra("process")
 def test_a_process_task_can_be_cached() -> None:
-    pytest.importorskip("cloudpickle")
     cached = cs.task(lambda x: x + 1, executor="process", name="inc").with_cache(kept())
     trace = Trace()
     assert promptly(lambda: [run(cached(1)), run(cached(1), bus=trace.bus)]) == [2, 2]

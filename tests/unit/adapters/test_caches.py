@@ -189,8 +189,8 @@ def test_a_bound_that_keeps_nothing_is_refused(make):
         make()
 
 
+@pytest.mark.needs_extra("process")
 def test_values_without_an_importable_name_are_kept_with_cloudpickle(tmp_path):
-    pytest.importorskip("cloudpickle")
     for backend in (InMemoryCacheBackend(), DirectoryCacheBackend(tmp_path)):
         put(backend, "key", lambda x: x + 1)
         assert get(backend, "key")(1) == 2
