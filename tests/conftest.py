@@ -6,7 +6,8 @@ import os
 
 from hypothesis import settings
 
-# How many random workflows the property tests make; other properties take Hypothesis's usual 100 at most.
+# How many random workflows the property tests make; the models of limits and of capacities take a share of that
+# many schedules, and other properties Hypothesis's usual 100 at most.
 RANDOM_WORKFLOWS = int(os.environ.get("CASCADE_RANDOM_WORKFLOWS", "1000"))
 
 # In CI Hypothesis's own "ci" profile repeats the same examples, so that a red run is red again when repeated.

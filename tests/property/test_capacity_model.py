@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from cascade.runtime.capacity import Grant
 from cascade.runtime.resource_manager import ResourceManager
+from tests.conftest import RANDOM_WORKFLOWS
 
 CAPACITIES = {"a": 3, "b": 1.0, "c": 0.7}
 # Mostly amounts that fill a resource by half or more, so that queues are long and rarely empty.
@@ -131,7 +132,7 @@ async def follow(steps: list[tuple[str, Any]]) -> None:  # noqa: C901 - one bran
     assert all(used == 0 for used, _ in manager.usage().values())
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=max(1, round(RANDOM_WORKFLOWS * 0.3)))
 @given(STEPS)
 def test_any_schedule_is_served_as_the_rule_says_and_leaks_nothing(
     steps: list[tuple[str, Any]],

@@ -14,6 +14,7 @@ from cascade.runtime.constraints.manager import ConstraintManager, Permit
 from cascade.runtime.constraints.scopes import Subject
 from cascade.spec.constraint import GlobalConstraint
 from cascade.testing.clock import MockClock
+from tests.conftest import RANDOM_WORKFLOWS
 
 SUBJECTS = [
     Subject("fetch", "r1", ("net",)),
@@ -273,7 +274,7 @@ async def follow(steps: list[tuple[str, Any]]) -> None:  # noqa: C901 - one bran
     assert manager._timer is None
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=max(1, round(RANDOM_WORKFLOWS * 0.4)))
 @given(STEPS)
 def test_any_schedule_of_changes_lets_go_whom_the_limits_allow_and_nobody_else(
     steps: list[tuple[str, Any]],

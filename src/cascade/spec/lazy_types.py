@@ -117,10 +117,10 @@ class LazyResult(Fluent, Generic[R_co]):
         return f"<lazy {self.name}>"
 
     def __str__(self) -> NoReturn:
-        self._misused("has no text yet", 'f"{x}" or str(x)', 'cs.format("{x}", x=x)  or a task that makes the text')
+        _misused(self, "has no text yet", 'f"{x}" or str(x)', 'cs.format("{x}", x=x)  or a task that makes the text')
 
     def __format__(self, spec: str) -> NoReturn:
-        self._misused("has no text yet", 'f"{x}"', 'cs.format("{x}", x=x)  or a task that makes the text')
+        _misused(self, "has no text yet", 'f"{x}"', 'cs.format("{x}", x=x)  or a task that makes the text')
 
     if TYPE_CHECKING:
         # What is refused at run time is an error for checkers too: `len(x)`, `for item in x`, `x < y`, ...
@@ -138,23 +138,24 @@ class LazyResult(Fluent, Generic[R_co]):
     else:
 
         def __bool__(self) -> NoReturn:
-            self._misused(
+            _misused(
+                self,
                 "has no truth value yet",
                 "if x: y()",
                 "y().run_if(x)  or  cs.Router(x, {True: y(), False: z()})",
             )
 
         def __len__(self) -> NoReturn:
-            self._misused("has no length yet", "len(x)", "cs.task(len)(x)")
+            _misused(self, "has no length yet", "len(x)", "cs.task(len)(x)")
 
         def __contains__(self, item: object) -> NoReturn:
-            self._misused("has no members yet", "item in x", "a task that looks:  contains(x, item)")
+            _misused(self, "has no members yet", "item in x", "a task that looks:  contains(x, item)")
 
         def __iter__(self) -> NoReturn:
-            self._misused("cannot be iterated yet", "for item in x: f(item)", "f.map(item=x)  or  a, b = x.unpack(2)")
+            _misused(self, "cannot be iterated yet", "for item in x: f(item)", "f.map(item=x)  or  a, b = x.unpack(2)")
 
         def __lt__(self, other: object) -> NoReturn:
-            self._misused("cannot be compared yet", "x < y", "a task that compares:  less(x, y)")
+            _misused(self, "cannot be compared yet", "x < y", "a task that compares:  less(x, y)")
 
         __le__ = __gt__ = __ge__ = __lt__
 
@@ -163,15 +164,16 @@ class LazyResult(Fluent, Generic[R_co]):
         state = {slot: getattr(self, slot) for slot in _slots_of(type(self)) if slot not in _OWN_TO_A_PROCESS}
         return _remade, (type(self), state)
 
-    def _misused(self, problem: str, wrong: str, right: str) -> NoReturn:
-        raise LazyValueError(
-            f"{self!r} {problem}: it is computed when a run asks for it.\n  wrong: {wrong}\n  right: {right}"
-        )
+
+def _misused(lazy: LazyResult[Any], problem: str, wrong: str, right: str) -> NoReturn:
+    raise LazyValueError(
+        f"{lazy!r} {problem}: it is computed when a run asks for it.\n  wrong: {wrong}\n  right: {right}"
+    )
 
 
 def _refuse_operator(symbol: str) -> Callable[..., NoReturn]:
     def refuse(self: LazyResult[Any], *_: object) -> NoReturn:
-        self._misused("cannot be calculated with yet", symbol.format("x"), "a task that calculates:  add(x, 1)")
+        _misused(self, "cannot be calculated with yet", symbol.format("x"), "a task that calculates:  add(x, 1)")
 
     return refuse
 
