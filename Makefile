@@ -60,7 +60,7 @@ build: $(VENV)/.ready-build ## build the source archive and the wheel into dist/
 
 .PHONY: clean
 clean: ## remove the environment and everything that was built
-	rm -rf .venv dist .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .venv dist census-report .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp a purpose, so that each command waits only for what it needs and a change of pyproject.toml is noticed.
