@@ -22,7 +22,7 @@ from cascade.runtime.events import (
 
 R = TypeVar("R")
 
-PATIENCE = 8.0
+PATIENCE = 30.0
 """Real seconds until something that should happen at once counts as hanging."""
 
 

@@ -313,7 +313,7 @@ def test_a_run_inside_a_sync_task_and_none_inside_an_async_one() -> None:  # S21
 # Depth and width. The times are compared with each other, never with the clock.
 
 
-def best(function: Callable[[], Any], times: int = 2) -> float:
+def best(function: Callable[[], Any], times: int = 5) -> float:
     """The least seconds of a few tries, without the collector's pauses."""
     found = []
     for _ in range(times):
