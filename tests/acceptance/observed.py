@@ -23,7 +23,7 @@ from cascade.runtime.events import (
 R = TypeVar("R")
 
 PATIENCE = 30.0
-"""Real seconds until something that should happen at once counts as hanging."""
+"""Real seconds until something that should happen at once counts as hanging, on a machine with much else to do."""
 
 
 def run(target: Any, params: Any = None, **options: Any) -> Any:

@@ -7,7 +7,7 @@ import gc
 import sys
 import threading
 from collections.abc import Callable
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import pytest
@@ -310,17 +310,17 @@ def test_a_run_inside_a_sync_task_and_none_inside_an_async_one() -> None:  # S21
         promptly(lambda: run(frozen()))
 
 
-# Depth and width. The times are compared with each other, never with the clock.
+# Depth and width. The times are compared with each other, never with a fixed one.
 
 
 def best(function: Callable[[], Any], times: int = 5) -> float:
-    """The least seconds of a few tries, without the collector's pauses."""
+    """The least seconds of a processor in a few tries, without the collector's pauses and without other programs."""
     found = []
     for _ in range(times):
         gc.collect()
-        began = perf_counter()
+        began = process_time()
         function()
-        found.append(perf_counter() - began)
+        found.append(process_time() - began)
     return min(found)
 
 
