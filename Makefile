@@ -2,7 +2,7 @@
 #
 # PYTHON   the interpreter to make the environment with   (python3, or a newer one where that is too old)
 # VENV     where the environment is                       (.venv)
-# ARGS     more arguments for pytest or the census        (make test ARGS="-k router")
+# ARGS     more arguments for pytest, census or benchmarks (make test ARGS="-k router")
 # DIST     where `make build` puts what it builds         (dist)
 
 .DEFAULT_GOAL := help
@@ -54,13 +54,21 @@ types: $(VENV)/.ready-types ## check the types with mypy and pyright
 docs: $(VENV)/.ready-test ## run the examples of the README and of docs/
 	$(BIN)/python -m pytest -n auto --dist loadfile $(DOCUMENTS) $(ARGS)
 
+.PHONY: bench
+bench: $(VENV)/.ready-examples ## measure Cascade, its floors and other tools, and write benchmarks/RESULTS.md
+	$(BIN)/python -m benchmarks --write $(ARGS)
+
+.PHONY: bench-quick
+bench-quick: $(VENV)/.ready-examples ## compare the cost of a task with the ratios that are kept, in half a minute
+	$(BIN)/python -m benchmarks --quick $(ARGS)
+
 .PHONY: build
 build: $(VENV)/.ready-build ## build the source archive and the wheel into dist/
 	$(BIN)/python -m build --outdir $(DIST) .
 
 .PHONY: clean
 clean: ## remove the environment and everything that was built
-	rm -rf .venv dist census-report .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .venv dist census-report benchmarks/.environments .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp a purpose, so that each command waits only for what it needs and a change of pyproject.toml is noticed.
@@ -72,7 +80,7 @@ $(VENV)/.made:
 	@touch $@
 
 # Types are checked with everything installed that the package can use.
-$(VENV)/.ready-test $(VENV)/.ready-types: EXTRAS = all,
+$(VENV)/.ready-test $(VENV)/.ready-types: EXTRAS = all,servers,
 $(VENV)/.ready-%: pyproject.toml | $(VENV)/.made
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(EXTRAS)$*]'
 	@touch $@

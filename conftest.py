@@ -26,6 +26,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(ExtrasPolicy(config), "cascade-extras")
 
 
+# Fixtures that start real database servers.
+pytest_plugins = ["tests.servers"]
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collect_file(
     file_path: Path, parent: pytest.Collector

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DISTRIBUTION = "cascade-py"
-TOOLS = frozenset({"test", "lint", "types", "build", "examples"})
+TOOLS = frozenset({"test", "servers", "lint", "types", "build", "examples"})
 
 
 def read_extras(pyproject: Path) -> dict[str, frozenset[str]]:

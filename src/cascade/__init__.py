@@ -13,12 +13,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-from cascade.app import arun as arun
-from cascade.app import create_engine as create_engine
-from cascade.app import run as run
-from cascade.runtime.bus import MessageBus as MessageBus
-from cascade.runtime.engine import Engine as Engine
-from cascade.runtime.events import Event as Event
 from cascade.spec.constraint import GlobalConstraint as GlobalConstraint
 from cascade.spec.constraint import ResourceConstraint as ResourceConstraint
 from cascade.spec.context import attempt as attempt
@@ -26,6 +20,8 @@ from cascade.spec.context import cancelled as cancelled
 from cascade.spec.exceptions import CapacityError as CapacityError
 from cascade.spec.exceptions import CascadeError as CascadeError
 from cascade.spec.exceptions import CascadeWarning as CascadeWarning
+from cascade.spec.exceptions import ChangedCodeError as ChangedCodeError
+from cascade.spec.exceptions import CorruptedValueError as CorruptedValueError
 from cascade.spec.exceptions import DeclarationError as DeclarationError
 from cascade.spec.exceptions import DependencyMissingError as DependencyMissingError
 from cascade.spec.exceptions import EngineClosedError as EngineClosedError
@@ -38,16 +34,21 @@ from cascade.spec.exceptions import NestedRunError as NestedRunError
 from cascade.spec.exceptions import ParameterError as ParameterError
 from cascade.spec.exceptions import ResourceCycleError as ResourceCycleError
 from cascade.spec.exceptions import ResourceError as ResourceError
+from cascade.spec.exceptions import ResumeError as ResumeError
 from cascade.spec.exceptions import RunCancelledError as RunCancelledError
 from cascade.spec.exceptions import RunError as RunError
 from cascade.spec.exceptions import RunFailedGroup as RunFailedGroup
+from cascade.spec.exceptions import RunOwnedError as RunOwnedError
+from cascade.spec.exceptions import StoreError as StoreError
 from cascade.spec.exceptions import TaskArgumentError as TaskArgumentError
 from cascade.spec.exceptions import TaskResultError as TaskResultError
 from cascade.spec.exceptions import TaskTimeoutError as TaskTimeoutError
 from cascade.spec.exceptions import ThreadTimeoutWarning as ThreadTimeoutWarning
 from cascade.spec.exceptions import UnknownResourceError as UnknownResourceError
 from cascade.spec.exceptions import UnknownRouteError as UnknownRouteError
+from cascade.spec.exceptions import UnserializableValueError as UnserializableValueError
 from cascade.spec.exceptions import ValidationError as ValidationError
+from cascade.spec.exceptions import VolatileValueWarning as VolatileValueWarning
 from cascade.spec.flow import pipeline as pipeline
 from cascade.spec.flow import sequence as sequence
 from cascade.spec.input import Env as Env
@@ -72,6 +73,9 @@ if TYPE_CHECKING:
     from cascade.adapters.executors.shipping import RemoteTaskError as RemoteTaskError
     from cascade.adapters.executors.shipping import ShippingError as ShippingError
     from cascade.adapters.executors.worker_process import WorkerDiedError as WorkerDiedError
+    from cascade.app import arun as arun
+    from cascade.app import create_engine as create_engine
+    from cascade.app import run as run
     from cascade.graph.digest import UndigestibleError as UndigestibleError
     from cascade.providers.documents import DocumentError as DocumentError
     from cascade.providers.documents import load_json as load_json
@@ -90,21 +94,28 @@ if TYPE_CHECKING:
     from cascade.providers.text import format as format  # noqa: A004 - the task that does what str.format does
     from cascade.providers.text import template as template
     from cascade.providers.text import template_file as template_file
+    from cascade.runtime.bus import MessageBus as MessageBus
     from cascade.runtime.capacity import CapacityHeldError as CapacityHeldError
+    from cascade.runtime.engine import Engine as Engine
+    from cascade.runtime.events import Event as Event
     from cascade.tools.cli import cli as cli
     from cascade.tools.dry_run import dry_run as dry_run
     from cascade.tools.pictures import visualize as visualize
 
-# Loaded when they are first asked for, so that `import cascade` costs what every program needs and no more.
+# Loaded when they are first asked for, so that `import cascade` costs what every declaration needs and no more: asyncio
+# alone, which only a run needs, takes longer to load than all the rest.
 _LAZY: Final = {
     "CapacityHeldError": "cascade.runtime.capacity",
     "DirectoryCacheBackend": "cascade.adapters.cache.directory",
     "DocumentError": "cascade.providers.documents",
+    "Engine": "cascade.runtime.engine",
+    "Event": "cascade.runtime.events",
     "FileExistenceCache": "cascade.adapters.cache.file_existence",
     "FileNotProducedError": "cascade.adapters.cache.file_existence",
     "InMemoryCacheBackend": "cascade.adapters.cache.memory",
     "InputsCache": "cascade.adapters.cache.inputs",
     "LookupPathError": "cascade.providers.lookup",
+    "MessageBus": "cascade.runtime.bus",
     "RemoteTaskError": "cascade.adapters.executors.shipping",
     "ShellError": "cascade.providers.shell",
     "ShellOutputError": "cascade.providers.shell",
@@ -114,7 +125,9 @@ _LAZY: Final = {
     "TemplateError": "cascade.providers.text",
     "UndigestibleError": "cascade.graph.digest",
     "WorkerDiedError": "cascade.adapters.executors.worker_process",
+    "arun": "cascade.app",
     "cli": "cascade.tools.cli",
+    "create_engine": "cascade.app",
     "dry_run": "cascade.tools.dry_run",
     "format": "cascade.providers.text",
     "load_json": "cascade.providers.documents",
@@ -122,6 +135,7 @@ _LAZY: Final = {
     "load_yaml": "cascade.providers.documents",
     "lookup": "cascade.providers.lookup",
     "read": "cascade.providers.files",
+    "run": "cascade.app",
     "shell": "cascade.providers.shell",
     "template": "cascade.providers.text",
     "template_file": "cascade.providers.text",

@@ -16,6 +16,7 @@ from cascade.adapters.solvers.native import NativeSolver
 from cascade.adapters.telemetry import reporting
 from cascade.runtime.engine import Engine
 from cascade.runtime.run import current_run
+from cascade.runtime.spare_loop import run_on_spare_loop
 from cascade.spec.exceptions import NestedRunError
 
 if TYPE_CHECKING:
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
 
     from cascade.runtime.bus import MessageBus
     from cascade.runtime.chance import Randomness
+    from cascade.runtime.durability.session import DurableStore
     from cascade.spec.lazy_types import LazyResult
-    from cascade.spec.protocols import CacheBackend, Clock, Executor, Solver, StateBackend
+    from cascade.spec.protocols import CacheBackend, Clock, Executor, Solver, StateBackend, Store
     from cascade.spec.resource import ResourceDefinition
 
     class RunOptions(TypedDict, total=False):
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
         clock: Clock | None
         max_workers: int | None
         run_id: str | None
+        store: str | os.PathLike[str] | Store | DurableStore | None
+        durability: Literal["committed", "relaxed"]
 
 
 A = TypeVar("A")
@@ -89,11 +93,13 @@ def create_engine(
     max_workers: int | None = None,
     grace: float = 5.0,
     executors: Mapping[str, Executor] | None = None,
+    store: str | os.PathLike[str] | Store | DurableStore | None = None,
 ) -> Engine:
     """Make an engine, with a default for every part that is not given; see `Engine` for the parts.
 
     Args:
         max_workers: the most worker threads at a time, 64 by default.
+        store: keeps the runs, by its URL: `"sqlite:///flows.db"`, `"postgresql://..."`, `"redis://..."`.
     """
     return Engine(
         solver or NativeSolver(),
@@ -107,7 +113,14 @@ def create_engine(
         chance=chance,
         grace=grace,
         executors=executors,
+        store=None if store is None else _durable(store, clock),
     )
+
+
+def _durable(store: str | os.PathLike[str] | Store | DurableStore, clock: Clock | None) -> DurableStore:
+    from cascade.stores import open_durable
+
+    return open_durable(store, clock=clock)
 
 
 @overload
@@ -146,6 +159,8 @@ def run(
     clock: Clock | None = None,
     max_workers: int | None = None,
     run_id: str | None = None,
+    store: str | os.PathLike[str] | Store | DurableStore | None = None,
+    durability: Literal["committed", "relaxed"] = "committed",
 ) -> Any:
     """Run what a target needs and return its value.
 
@@ -163,9 +178,17 @@ def run(
         cache: keeps the values of cached tasks that name no backend of their own; this process's memory by default.
         clock: what time is taken from.
         max_workers: the most worker threads at a time, 64 by default.
-        run_id: the run's id; one is made where it is not given.
+        run_id: the run's id; one is made where it is not given. With a store, a run that is known by it goes on where
+            it was, or gives what it gave if it has finished.
+        store: keeps the run, so that it can be resumed after it was killed, by its URL: `"sqlite:///flows.db"`,
+            `"postgresql://..."`, `"redis://..."`. With a `run_id` and no store it is the environment's `CASCADE_STORE`.
+        durability: with a store, whether a task starts only on inputs that are `"committed"`, or `"relaxed"`: sooner,
+            so that work done just before a crash may be done again after it.
 
     Raises:
+        RunOwnedError: another process has the run.
+        ResumeError: the run has other parameters.
+        StoreError: the store failed for good.
         ValidationError: something is wrong that can be known before anything runs.
         NestedRunError: called in an async task, whose loop it would block; `await arun(...)` there.
         DependencyMissingError: the target was skipped.
@@ -182,7 +205,7 @@ def run(
     options: dict[str, Any] = {
         "system_resources": system_resources, "resources": resources, "on_failure": on_failure,
         "log_level": log_level, "log_format": log_format, "bus": bus, "cache": cache, "clock": clock,
-        "max_workers": max_workers, "run_id": run_id,
+        "max_workers": max_workers, "run_id": run_id, "store": store, "durability": durability,
     }  # fmt: skip
     outer = current_run.get()
     running = _running_loop()
@@ -246,6 +269,8 @@ async def arun(
     clock: Clock | None = None,
     max_workers: int | None = None,
     run_id: str | None = None,
+    store: str | os.PathLike[str] | Store | DurableStore | None = None,
+    durability: Literal["committed", "relaxed"] = "committed",
 ) -> Any:
     """Run what a target needs and return its value, in async code; see `run` for the arguments.
 
@@ -254,7 +279,7 @@ async def arun(
     options: dict[str, Any] = {
         "system_resources": system_resources, "resources": resources, "on_failure": on_failure,
         "log_level": log_level, "log_format": log_format, "bus": bus, "cache": cache, "clock": clock,
-        "max_workers": max_workers, "run_id": run_id,
+        "max_workers": max_workers, "run_id": run_id, "store": store, "durability": durability,
     }  # fmt: skip
     return await _arun(target, params, options, [])
 
@@ -264,7 +289,9 @@ async def _arun(target: Any, params: Mapping[str, Any] | None, options: dict[str
     outer = current_run.get()
     if outer is not None:
         given = [
-            name for name in ("system_resources", "bus", "clock", "max_workers", "cache") if options[name] is not None
+            name
+            for name in ("system_resources", "bus", "clock", "max_workers", "cache", "store")
+            if options[name] is not None
         ]
         if given:
             raise NestedRunError(
@@ -282,14 +309,14 @@ async def _arun(target: Any, params: Mapping[str, Any] | None, options: dict[str
         cache=_shared.cache if options["cache"] is None else options["cache"],
         clock=clock,
         max_workers=max_workers,
+        store=_store_of(options),
     )
     engines.append(engine)
     with reporting(engine, options["log_level"], options["log_format"]):
         try:
             return await _run_on(engine, target, params, options)
         finally:
-            if executor is None:
-                await engine.close()
+            await engine.close(keeps_executor=executor is not None)
 
 
 async def _run_on(engine: Engine, target: Any, params: Mapping[str, Any] | None, options: dict[str, Any]) -> Any:
@@ -299,44 +326,27 @@ async def _run_on(engine: Engine, target: Any, params: Mapping[str, Any] | None,
         on_failure=options["on_failure"],
         resources=options["resources"],
         run_id=options["run_id"],
+        durability=options["durability"],
+        program=options.get("program"),
     )
 
 
+def _store_of(options: dict[str, Any]) -> Any:
+    """The store that was given, or for a run with an id of its own the environment's."""
+    if options["store"] is not None or options["run_id"] is None:
+        return options["store"]
+    return os.environ.get("CASCADE_STORE") or None
+
+
 def _on_this_thread(target: Any, params: Mapping[str, Any] | None, options: dict[str, Any]) -> Any:
-    runner = asyncio.Runner()
     engines: list[Engine] = []
-    ended: list[Callable[[], Any]] = []
-    try:
-        runner.run(_outcome(target, params, options, engines, ended), context=copy_context())
-    except KeyboardInterrupt:
+
+    def abandon() -> None:
         # The first Ctrl-C has ended the run in order before it gets here; a second one does not wait for that.
         for engine in engines:
             engine.abandon()
-        raise
-    finally:
-        runner.close()
-    return ended[0]()
 
-
-async def _outcome(
-    target: Any,
-    params: Mapping[str, Any] | None,
-    options: dict[str, Any],
-    engines: list[Engine],
-    ended: list[Callable[[], Any]],
-) -> None:
-    """Leave what a run gave or raised in `ended`: the runner asks its task for a `repr`, which is users' code.
-
-    Only a cancellation goes on as one, since the runner makes the Ctrl-C of it that it was.
-    """
-    try:
-        value = await _arun(target, params, options, engines)
-    except asyncio.CancelledError:
-        raise
-    except BaseException as error:
-        ended.append(partial(_raise, error))
-    else:
-        ended.append(lambda: value)
+    return run_on_spare_loop(_arun(target, params, options, engines), copy_context(), interrupted=abandon)
 
 
 def _raise(error: BaseException) -> Any:

@@ -170,7 +170,7 @@ class CacheEntry:
             )
             return
         run.teller.finished(self.parent, self.place, self._name(), outcome.began, continues_as=scheduler.target_id)
-        self._strategy.begin(scheduler, due)
+        self._strategy.begin_returned(scheduler, outcome.more, due)
 
     def place_id(self, place: int) -> str:
         """The id of the call itself: the entry is not seen from outside."""
@@ -183,6 +183,14 @@ class CacheEntry:
     def name_of(self, place: int) -> str:
         """The name of the call's task."""
         return self._name()
+
+    def key_of(self, place: int) -> tuple[bytes, bytes]:
+        """What a durable run calls the call itself."""
+        return self.parent.key_of(self.place)
+
+    def label_of(self, place: int) -> str:
+        """What people call the call itself."""
+        return self.parent.label_of(self.place)
 
     def end_with(self, place: int, ending: Ending, due: Due) -> None:
         """Hear how the returned value ended; called with the run's lock."""

@@ -39,7 +39,7 @@ def settle_connector(
         elif isinstance(lazy, Fallback):
             _settle_fallback(strategy, scheduler, index, lazy, due)
         else:
-            strategy.places.conclude(scheduler, index, _value_of(strategy, scheduler, index), due)
+            strategy.places.conclude(scheduler, index, _value_of(strategy, scheduler, index), due, journaled=False)
     except BaseException as error:
         strategy.places.fail(scheduler, index, error, due)
 
@@ -77,7 +77,7 @@ def _settle_router(strategy: GraphExecutionStrategy, scheduler: Scheduler, index
         reason = scheduler.skipped.get(chosen)
         scheduler.drop_use(chosen)
     if value is not MISSING:
-        strategy.places.conclude(scheduler, index, value, due)
+        strategy.places.conclude(scheduler, index, value, due, journaled=False)
     elif reason is None or reason == UPSTREAM_FAILED:
         strategy.places.skip(scheduler, index, UPSTREAM_FAILED, due)
     else:
@@ -91,9 +91,9 @@ def _settle_sequence(
     if any(member in scheduler.failed or scheduler.skipped.get(member) == UPSTREAM_FAILED for member in members):
         strategy.places.skip(scheduler, index, UPSTREAM_FAILED, due)
     elif any(member in scheduler.skipped for member in members):
-        strategy.places.conclude(scheduler, index, None, due)
+        strategy.places.conclude(scheduler, index, None, due, journaled=False)
     else:
-        strategy.places.conclude(scheduler, index, scheduler.values[members[-1]], due)
+        strategy.places.conclude(scheduler, index, scheduler.values[members[-1]], due, journaled=False)
 
 
 def _settle_fallback(
@@ -104,7 +104,7 @@ def _settle_fallback(
     if scheduler.skipped.get(step) in (CONDITION_FALSE, SKIPPED_CONDITION):
         source = before
     if scheduler.values[source] is not MISSING:
-        strategy.places.conclude(scheduler, index, scheduler.values[source], due)
+        strategy.places.conclude(scheduler, index, scheduler.values[source], due, journaled=False)
         return
     reason = scheduler.skipped.get(source)
     if reason is None or reason == UPSTREAM_FAILED:

@@ -138,7 +138,13 @@ class CoroutineLane:
                 else:
                     value = base.copy().run(task.function, *args, **kwargs)
                 more: Any = None if type(value) in PLAIN else continuation_of(task.name, value)
-                if more is None or not is_direct(more) or not more.task.is_async or strategy.dispatcher.interrupted:
+                if (
+                    more is None
+                    or not is_direct(more)
+                    or not more.task.is_async
+                    or strategy.dispatcher.interrupted
+                    or run.journal is not None
+                ):
                     break
                 turns += 1
                 task, args, kwargs = more.task, more.args, more.kwargs
@@ -162,10 +168,10 @@ class CoroutineLane:
             return
         if succession is not None:
             teller.finished(speaker, at, name, began, continues_as=succession.target_id if teller.tells else None)
-            strategy.begin(succession, due)
+            strategy.begin_returned(succession, more, due)
         else:
             teller.finished(speaker, at, name, began, result=value)
-            strategy.places.conclude(parent, place, value, due)
+            strategy.places.conclude(parent, place, value, due, began=began)
 
     async def _awaited(self, coroutine: Coroutine[Any, Any, Any], context: Context) -> Any:
         """Await a call's coroutine; if it waits, the next server takes over what is ready."""

@@ -14,6 +14,7 @@ from cascade.runtime.bus import MessageBus
 from cascade.runtime.caching import KEYS_UNDER_WAY
 from cascade.runtime.chance import Randomness
 from cascade.runtime.clock import SystemClock
+from cascade.runtime.collector import collector_at_rest
 from cascade.runtime.constraints.manager import ConstraintManager
 from cascade.runtime.events import RunFinished, RunStarted, Status
 from cascade.runtime.plan_cache import PlanCache
@@ -25,13 +26,13 @@ from cascade.runtime.strategies.graph import GraphExecutionStrategy
 from cascade.runtime.threading_calls import call_on
 from cascade.spec.exceptions import EngineClosedError, LazyValueError
 from cascade.spec.lazy_types import Gathered, as_lazy
-from cascade.spec.protocols import LendsThreads
 from cascade.spec.task import Task
 
 if TYPE_CHECKING:
     from typing import Literal, Self
 
     from cascade.graph.model import Graph
+    from cascade.runtime.durability.session import DurableStore
     from cascade.runtime.plan import Plan
     from cascade.spec.protocols import CacheBackend, Clock, Executor, Solver, StateBackend, WorkerPool
     from cascade.spec.resource import ResourceDefinition
@@ -54,6 +55,7 @@ class Engine:
         chance: where ids and random numbers come from.
         grace: how long, in seconds, async work may go on after it was cancelled.
         executors: more executors by name, for tasks that ask for one with `executor=`.
+        store: keeps the runs, so that they can be resumed after they were killed.
 
     Attributes:
         constraints: the limits that people put on the engine while it runs.
@@ -86,6 +88,7 @@ class Engine:
         chance: Randomness | None = None,
         grace: float = 5.0,
         executors: Mapping[str, Executor] | None = None,
+        store: DurableStore | None = None,
     ) -> None:
         self.solver = solver
         self.executor = executor
@@ -100,10 +103,12 @@ class Engine:
         self.keys_under_way = KEYS_UNDER_WAY
         self._cache = cache
         self._state_backend = state_backend
+        self._store = store
         self._plans = PlanCache(solver)
         self._closed = False
         self.under_way: set[GraphExecutionStrategy] = set()
-        self.pool: WorkerPool | None = executor.threads if isinstance(executor, LendsThreads) else None
+        # What `isinstance(executor, LendsThreads)` asks, without its cost, which is that of a whole small run.
+        self.pool: WorkerPool | None = getattr(executor, "threads", None)
         self.max_workers = self.pool.max_workers if self.pool is not None else _DEFAULT_WORKERS
 
     @property
@@ -137,6 +142,8 @@ class Engine:
         on_failure: Literal["stop", "continue"] = "stop",
         resources: Iterable[ResourceDefinition] = (),
         run_id: str | None = None,
+        durability: Literal["committed", "relaxed"] = "committed",
+        program: str | None = None,
     ) -> Any:
         """Run what a target needs and return its value.
 
@@ -145,9 +152,16 @@ class Engine:
             params: the values of parameters, by name.
             on_failure: `"stop"` at the first failure, or `"continue"` with all that does not depend on one.
             resources: what can be injected by name in this run.
-            run_id: the run's id; one is made where it is not given.
+            run_id: the run's id; one is made where it is not given. With a store, a run that is known by it goes on, or
+                gives what it gave if it has finished.
+            durability: with a store, whether a task starts only on inputs that are `"committed"`, or sooner: then work
+                that was done just before a crash may be done again after it.
+            program: how a command line starts the run again, as JSON.
 
         Raises:
+            RunOwnedError: another process has the run.
+            ResumeError: the run has other parameters.
+            StoreError: the store failed for good.
             ValidationError: something is wrong that can be known before anything runs.
             DependencyMissingError: the target was skipped.
             RunFailedGroup: tasks failed in a run that continues.
@@ -158,21 +172,40 @@ class Engine:
         if on_failure not in ("stop", "continue"):
             raise ValueError(f"on_failure is 'stop' or 'continue', got {on_failure!r}")
         _refuse_uncalled(target)
-        graph = build(as_lazy(target))
+        with collector_at_rest:
+            graph = build(as_lazy(target))
         registry = ResourceRegistry(resources, self.resources)
         for name, provider in context_overrides.get().items():
             registry.override(name, provider)
-        inputs = validate(graph, self, registry, params or {}, os.environ)
+        run_id = run_id or self.chance.run_id(self.clock.now())
+        parent = current_run.get()
+        given = dict(params or {})
+
+        def validated(params: Mapping[str, Any]) -> dict[Any, Any]:
+            return dict(validate(graph, self, registry, params, os.environ))
+
+        # What a run inside a task computes belongs to that task, whose record it ends in.
+        session = self._store.session(run_id, self.clock) if self._store is not None and parent is None else None
+        if session is None:
+            inputs = validated(given)
+        else:
+            given, inputs = await session.open(given, validated, target=_target_names(graph), program=program)
+            finished, value = session.result()
+            if finished:
+                await session.leave()
+                return value
+        journal = None if session is None else await session.begin(waits=durability == "committed")
         run = Run(
             self,
-            run_id or self.chance.run_id(self.clock.now()),
+            run_id,
             asyncio.get_running_loop(),
             inputs=inputs,
-            params=dict(params or {}),
+            params=given,
             registry=registry,
             goes_on=on_failure == "continue",
-            parent=current_run.get(),
+            parent=parent,
             state_backend=self._state_backend,
+            journal=journal,
         )
         return await self._run(run, graph)
 
@@ -188,14 +221,16 @@ class Engine:
         error: BaseException | None = None
         strategy = GraphExecutionStrategy(run, self)
         self.under_way.add(strategy)
+        value: Any = None
         try:
             with run.under_way(strategy):
-                return await strategy.execute(graph)
+                value = await strategy.execute(graph)
+                return value
         except BaseException as raised:
             error = raised
             raise
         finally:
-            problem = await run.end(error)
+            problem = await run.end(error, value)
             if self.bus.wants(RunFinished):
                 final = error or problem
                 status: Status = "Succeeded"
@@ -219,7 +254,8 @@ class Engine:
 
     def plan_for(self, graph: Graph) -> tuple[Plan, Graph]:
         """The plan of a graph, and the graph in the order of that plan."""
-        return self._plans.plan_for(graph, lends_threads=self.pool is not None)
+        with collector_at_rest:
+            return self._plans.plan_for(graph, lends_threads=self.pool is not None)
 
     def check_amounts(self, amounts: Mapping[str, Any]) -> None:
         """Raise `CapacityError` for amounts that the system can never give."""
@@ -256,15 +292,24 @@ class Engine:
         for strategy in list(self.under_way):
             strategy.abandon()
 
-    async def close(self) -> None:
-        """Give back threads and processes. An engine that is closed runs nothing any more."""
+    async def close(self, *, keeps_executor: bool = False) -> None:
+        """Give back threads, processes and the store. An engine that is closed runs nothing any more.
+
+        Args:
+            keeps_executor: whether its executor serves other engines.
+        """
         if self._closed:
             return
         self._closed = True
+        if keeps_executor and self._store is None and not self.executors:
+            return
         async with AsyncExitStack() as stack:
             for executor in self.executors.values():
                 stack.push_async_callback(executor.close)
-            stack.push_async_callback(self.executor.close)
+            if not keeps_executor:
+                stack.push_async_callback(self.executor.close)
+            if self._store is not None:
+                stack.push_async_callback(asyncio.to_thread, self._store.close)
 
     async def __aenter__(self) -> Self:
         return self

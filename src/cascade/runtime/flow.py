@@ -68,7 +68,7 @@ class FlowManager:
         if not plan.routers:
             return
         self._live = bytearray(plan.size)
-        scheduler.entries = bytearray(plan.entries)
+        scheduler.entries = bytearray(scheduler.usual)
         for index in range(plan.size):
             scheduler.entries[index] = DECIDE
         self._make_live_locked(plan.target, None)
@@ -86,7 +86,7 @@ class FlowManager:
                 continue
             live[index] = 1
             tainted = any(source in scheduler.skipped or source in scheduler.failed for source in plan.needs[index])
-            scheduler.entries[index] = DECIDE if tainted else plan.entries[index]
+            scheduler.entries[index] = DECIDE if tainted else scheduler.usual[index]
             if due is not None and not scheduler.pending[index]:
                 due.append((scheduler, index))
             stack.extend(plan.needs[index])

@@ -16,6 +16,7 @@ from cascade.spec.lazy_types import MappedLazyResult
 
 if TYPE_CHECKING:
     from cascade.runtime.scheduler import Continuation, Due, Ending, Scheduler
+    from cascade.spec.records import Record
 
 _QUICK: Final = frozenset({list, tuple, range, dict, set, frozenset})
 """Inputs that can be pulled anywhere, since none of their code is a user's."""
@@ -39,6 +40,8 @@ class MapExecution:
         is_quick: whether pulling a row runs no code of users.
         exhausted: whether no further row will be pulled.
         total: how many rows there are, if that is known.
+        scope: what a durable run calls the map's items together.
+        recalled: the items that have ended before, in a durable run that goes on.
     """
 
     __slots__ = (
@@ -59,9 +62,11 @@ class MapExecution:
         "items",
         "lazy",
         "on_room",
+        "recalled",
         "results",
         "returned",
         "scheduler",
+        "scope",
         "total",
         "window",
     )
@@ -89,6 +94,8 @@ class MapExecution:
         self.items: dict[int, tuple[Sequence[Any], Mapping[str, Any]]] = {}
         self.results: list[Any] = []
         self.returned: dict[int, Ending] = {}
+        self.scope = b""
+        self.recalled: dict[int, Record] = {}
         self._lock = threading.Lock()
         self._open = 0
         self._ended = False
@@ -117,6 +124,14 @@ class MapExecution:
     def name_of(self, place: int) -> str:
         """The name of the item's task."""
         return self.lazy.name
+
+    def key_of(self, place: int) -> tuple[bytes, bytes]:
+        """What a durable run calls an item."""
+        return self.scope, place.to_bytes(8, "big")
+
+    def label_of(self, place: int) -> str:
+        """What people call an item within its map."""
+        return f"[{place}]"
 
     def pull(self) -> Item | None:
         """Take the next row, with the arguments of its call; `None` if there is none.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 from cascade.runtime.connectors import settle_connector
 from cascade.runtime.constraints.scopes import Subject
-from cascade.runtime.flow import PRUNED, UPSTREAM_FAILED, FlowManager
+from cascade.runtime.durability.journal import TakenSignal
+from cascade.runtime.flow import PRUNED, RUN_STOPPED, UPSTREAM_FAILED, FlowManager
 from cascade.runtime.mapping import MapExecution
 from cascade.runtime.plan import AT_ONCE, DECIDE, MAP
 from cascade.runtime.resolvers import ArgumentResolver
@@ -23,7 +25,12 @@ if TYPE_CHECKING:
     from cascade.runtime.scheduler import Continuation, Due, Ending
     from cascade.runtime.strategies.graph import GraphExecutionStrategy
     from cascade.spec.policy import Policy
+    from cascade.spec.records import Record
     from cascade.spec.task import Task
+
+
+JOURNALED: Final = "Journaled"
+"""The reason of the event about a call that a durable run need not make again."""
 
 
 class Places:
@@ -40,11 +47,72 @@ class Places:
         self._dispatcher = strategy.dispatcher
         self.arguments = ArgumentResolver()
 
-    def conclude(self, parent: Continuation, place: int, value: Any, due: Due) -> None:
-        """Take the value of a place, which is final."""
+    def conclude(
+        self,
+        parent: Continuation,
+        place: int,
+        value: Any,
+        due: Due,
+        *,
+        began: float | None = None,
+        attempt: int = 1,
+        journaled: bool = True,
+    ) -> None:
+        """Take the value of a place, which is final; in a durable run it is complete when it is committed.
+
+        Args:
+            began: when the call began that gave it.
+            attempt: which attempt at the call it was.
+            journaled: whether it comes from a call, and not from a node that is settled anew in each process.
+        """
+        state, journal = self._run.state, self._run.journal
+        if state is not None:
+            state.result(parent.place_id(place), value)
+        if journal is not None and journaled:
+            try:
+                if journal.value(parent, place, value, began, attempt):
+                    return
+            except BaseException as error:
+                self.fail(parent, place, error, due)
+                return
+            if type(value) is TakenSignal:
+                value = value.value
+        self.complete(parent, place, value, due)
+
+    def committed(self, places: list[tuple[Any, int, Any]]) -> None:
+        """Complete places whose values are safe; on the thread of a store, which must not run code of users."""
+        due: Due = []
+        for parent, place, value in places:
+            self.complete(parent, place, value, due)
+        if due:
+            self._strategy.on_loop(partial(self.advance_on_loop, due))
+        self._dispatcher.workers.ensure()
+
+    def has_recalled(self, parent: Scheduler | MapExecution, place: int, due: Due) -> bool:
+        """Settle a place if it has ended, or gone on with something, when the run was under way before."""
+        record = parent.recalled.pop(place, None)
+        if record is None:
+            return False
+        self._recall(parent, place, record, due)
+        return True
+
+    def _recall(self, parent: Continuation, place: int, record: Record, due: Due) -> None:
         journal = self._run.journal
-        if journal is not None:
-            journal.result(parent.place_id(place), value)
+        assert journal is not None
+        try:
+            if record.kind == "continues":
+                lazy, rescue = journal.load_continuation(record)
+                self._strategy.begin(self._strategy.recalled(lazy, rescue, record, parent, place), due)
+                return
+            value = journal.load(record)
+        except BaseException as error:
+            self.fail(parent, place, error, due)
+            return
+        self._run.teller.skipped(parent, place, parent.name_of(place), JOURNALED)
+        self.complete(parent, place, value, due)
+
+    def complete(self, parent: Continuation, place: int, value: Any, due: Due) -> None:
+        """Hand the value of a place on to what waits for it."""
         if isinstance(parent, Scheduler):
             with self._lock:
                 self.complete_locked(parent, place, value, due)
@@ -92,6 +160,9 @@ class Places:
             turn: the turn of a loop that raised, where the place is that of the loop.
         """
         annotate(error, parent, place, attempt=attempt, turn=turn)
+        journal = self._run.journal
+        if journal is not None and isinstance(error, Exception):
+            journal.failure(parent, place, error, began, attempt)
         stops = not self._run.goes_on or not isinstance(error, Exception)
         if stops and not (self._run.stopping and isinstance(error, asyncio.CancelledError)):
             # Before anybody hears of the failure: what they do then must not find a run that still goes on.
@@ -139,7 +210,9 @@ class Places:
             self._strategy.past.add_map(mapping.done, failed=kind == "failed")
         if kind == "value":
             self._run.teller.finished(scheduler, index, mapping.lazy.name, mapping.began, result=payload)
-            self.conclude(scheduler, index, payload, due)
+            if self._run.journal is not None:
+                self._run.journal.mapped(mapping, mapping.began)
+            self.conclude(scheduler, index, payload, due, journaled=False)
         else:
             self._run.teller.finished(scheduler, index, mapping.lazy.name, mapping.began, error=payload)
             self._fail_place(scheduler, index, payload, due)
@@ -180,8 +253,10 @@ class Places:
 
     def tell_skip(self, scheduler: Scheduler, index: int, reason: str) -> None:
         """Tell and note a skip."""
-        if self._run.journal is not None:
-            self._run.journal.skip(scheduler.place_id(index), reason)
+        if self._run.state is not None:
+            self._run.state.skip(scheduler.place_id(index), reason)
+        if self._run.journal is not None and reason != RUN_STOPPED:
+            self._run.journal.skipped(scheduler, index, reason)
         self._run.teller.skipped(scheduler, index, scheduler.name_of(index), reason)
 
     def tell_pruned(self, scheduler: Scheduler, known: int) -> None:
@@ -224,6 +299,8 @@ class Places:
             with self._lock:
                 if not flow.claim_locked(index):
                     return
+        if scheduler.recalled and self.has_recalled(scheduler, index, due):
+            return
         if scheduler.entries[index] == DECIDE:
             assert flow is not None or scheduler.skipped or scheduler.failed
             if flow is None:
@@ -286,6 +363,8 @@ class Places:
             self.fail(scheduler, index, error, due, began=began)
             return
         mapping.began = began
+        if self._run.journal is not None:
+            self._run.journal.enter_map(mapping)
         scheduler.maps[index] = mapping
         self._dispatcher.hand_over_map(mapping)
 

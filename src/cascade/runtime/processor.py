@@ -71,6 +71,8 @@ class NodeProcessor:
                     strategy.places.end_map(mapping, due)
                 break
             place, args, kwargs = item
+            if mapping.recalled and strategy.places.has_recalled(mapping, place, due):
+                continue
             mapping.items[place] = (args, kwargs)
             if lane == LOOP and not strategy.engine.constraints.active:
                 strategy.dispatcher.coroutines.add(mapping, place)
@@ -160,10 +162,11 @@ class NodeProcessor:
             strategy.places.fail(parent, place, outcome.error, due, began=outcome.began, attempt=outcome.attempt)
         elif succession is not None:
             run.teller.finished(parent, place, name, outcome.began, continues_as=succession.target_id)
-            strategy.begin(succession, due)
+            assert outcome.more is not None
+            strategy.begin_returned(succession, outcome.more, due)
         else:
             run.teller.finished(parent, place, name, outcome.began, result=outcome.value)
-            strategy.places.conclude(parent, place, outcome.value, due)
+            strategy.places.conclude(parent, place, outcome.value, due, began=outcome.began, attempt=outcome.attempt)
 
     async def _attempts(
         self,

@@ -97,6 +97,14 @@ class Turn:
         """The name of the turn's task."""
         return self.call.name
 
+    def key_of(self, place: int) -> tuple[bytes, bytes]:
+        """What a durable run calls the place of the loop."""
+        return self.parent.key_of(self.place)
+
+    def label_of(self, place: int) -> str:
+        """What people call the turn's call."""
+        return f"{self.call.name}#{place}"
+
     def end_with(self, place: int, ending: Ending, due: Due) -> None:
         """Pass an ending on to who waits for the loop."""
         self.parent.end_with(self.place, ending, due)

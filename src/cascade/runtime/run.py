@@ -9,9 +9,9 @@ from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, Final
 
 from cascade.runtime.affine_thread import is_abandoned
-from cascade.runtime.journal import Journal
 from cascade.runtime.preview import describe_error
 from cascade.runtime.resource_container import ResourceContainer
+from cascade.runtime.state_writer import StateWriter
 from cascade.runtime.teller import Teller
 from cascade.spec.context import CallContext, current_call
 from cascade.spec.exceptions import RunCancelledError
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cascade.runtime.attempts import Attempt
     from cascade.runtime.capacity import Grant
     from cascade.runtime.constraints.manager import Permit
+    from cascade.runtime.durability.journal import Journal
     from cascade.runtime.engine import Engine
     from cascade.runtime.resource_container import ResourceRegistry
     from cascade.runtime.scheduler import Continuation
@@ -44,6 +45,8 @@ class Run:
         abandoned: whether nobody waits any more for what is under way.
         error: what stopped it.
         teller: tells what happens.
+        state: writes what ends through to a state backend.
+        journal: keeps what ends in a store, where the run is durable.
         nested: the runs that calls of this run have started and wait for.
     """
 
@@ -59,6 +62,7 @@ class Run:
         goes_on: bool,
         parent: Run | None,
         state_backend: Callable[[str], StateBackend] | None,
+        journal: Journal | None = None,
     ) -> None:
         self.engine = engine
         self.id = run_id
@@ -75,15 +79,21 @@ class Run:
         self.stopping = False
         self.abandoned = False
         self.error: BaseException | None = None
-        self.journal = Journal(state_backend(run_id), loop) if state_backend is not None else None
+        self.state = StateWriter(state_backend(run_id), loop) if state_backend is not None else None
+        self.journal = journal
         self.caller = current_attempt.get()
         self.context = copy_context()
         self.context.run(current_call.set, self.describe_call)
         self.context.run(current_run.set, self)
         self.context.run(is_abandoned.set, lambda: self.abandoned)
         self.nested: set[GraphExecutionStrategy] = set()
-        self.teller = Teller(run_id, engine.bus, engine.clock, loop, keeps_track=self.journal is not None)
+        self.teller = Teller(run_id, engine.bus, engine.clock, loop, keeps_track=self.keeps_track)
         self.teller.outer = None if parent is None else parent.teller
+
+    @property
+    def keeps_track(self) -> bool:
+        """Whether the ends of places are written down somewhere."""
+        return self.state is not None or self.journal is not None
 
     def asked_to_stop(self) -> bool:
         """Whether calls of this run should end soon."""
@@ -112,11 +122,11 @@ class Run:
             run = run.parent
         return held
 
-    async def end(self, error: BaseException | None) -> BaseException | None:
+    async def end(self, error: BaseException | None, value: Any) -> BaseException | None:
         """Tear down the resources and write what is not written yet; what that raised, if nothing else had."""
-        if self.abandoned or (self.journal is None and self.resources.is_empty):
+        if self.abandoned or (not self.keeps_track and self.resources.is_empty):
             return None
-        ending = self.loop.create_task(self._end(error), context=self.context.copy())
+        ending = self.loop.create_task(self._end(error, value), context=self.context.copy())
         while not ending.done() and not self.abandoned:
             try:
                 await asyncio.shield(ending)
@@ -127,19 +137,33 @@ class Run:
                 break
         return None if self.abandoned else ending.result()
 
-    async def _end(self, error: BaseException | None) -> BaseException | None:
+    async def _end(self, error: BaseException | None, value: Any) -> BaseException | None:
         problems = await self.resources.close(error)
-        if self.journal is not None:
+        if self.state is not None:
             try:
-                await self.journal.flush()
+                await self.state.flush()
             except Exception as raised:
                 problems.append(raised)
+        if self.journal is not None:
+            try:
+                await self._finish_journal(self.journal, error or (problems[0] if problems else None), value)
+            except Exception as raised:
+                if raised is not error:
+                    problems.append(raised)
         if not problems:
             return None
         final = error or problems.pop(0)
         for problem in problems:
             final.add_note(f"and a teardown raised {describe_error(problem)}")
         return final
+
+    async def _finish_journal(self, journal: Journal, error: BaseException | None, value: Any) -> None:
+        if error is None:
+            await journal.finish("succeeded", None, value)
+        elif isinstance(error, (asyncio.CancelledError, KeyboardInterrupt, RunCancelledError)):
+            await journal.finish("cancelled", describe_error(error))
+        else:
+            await journal.finish("failed", describe_error(error))
 
     def describe_call(self) -> CallContext:
         """The context of a plain call, made when somebody asks for it."""

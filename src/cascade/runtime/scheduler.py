@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from cascade.graph.model import Graph
     from cascade.runtime.flow import FlowManager
     from cascade.runtime.mapping import MapExecution
+    from cascade.spec.records import Record
 
 
 class _Missing:
@@ -48,6 +49,14 @@ class Continuation(Protocol):
         """The name of the task at a place."""
         ...
 
+    def key_of(self, place: int) -> tuple[bytes, bytes]:
+        """What a durable run calls a place: its scope, and its key in that."""
+        ...
+
+    def label_of(self, place: int) -> str:
+        """What people call a place within its scope."""
+        ...
+
 
 Due = list[tuple[Continuation, int]]
 """Places that can be settled: whoever made them ready does it, after giving up the lock."""
@@ -82,6 +91,11 @@ class Scheduler:
         told: the nodes whose end has been told, in a run that somebody listens to.
         returned: how graphs ended that nodes returned, until the nodes are settled.
         rescue: what turns a skipped target into a value after all; see `FlowManager.tail_of`.
+        usual: where each node goes when it is ready and nothing it needs was skipped.
+        scope: what a durable run calls the graph.
+        keys: what it calls the nodes.
+        left: the graph that it is a tail of and that is given up, until it begins.
+        recalled: the nodes that have ended before, in a durable run that goes on.
     """
 
     __slots__ = (
@@ -92,6 +106,8 @@ class Scheduler:
         "flow",
         "graph",
         "keeps_all",
+        "keys",
+        "left",
         "listed",
         "maps",
         "parent",
@@ -99,13 +115,16 @@ class Scheduler:
         "pending",
         "plan",
         "ready",
+        "recalled",
         "remaining",
         "rescue",
         "returned",
+        "scope",
         "skipped",
         "told",
         "turn",
         "uses",
+        "usual",
         "values",
     )
 
@@ -129,6 +148,7 @@ class Scheduler:
         self.values: list[Any] = [MISSING] * plan.size
         self.pending = plan.pending.copy()
         self.uses = plan.uses.copy()
+        self.usual = plan.entries
         self.entries = plan.entries
         self.ready: list[int] = []
         self.remaining = plan.size
@@ -141,6 +161,10 @@ class Scheduler:
         self.told: set[int] = set()
         self.returned: dict[int, Ending] = {}
         self.rescue: tuple[tuple[Any, ...], ...] = ()
+        self.scope = b""
+        self.keys: list[bytes] = []
+        self.left: Scheduler | None = None
+        self.recalled: dict[int, Record] = {}
 
     def place_id(self, place: int) -> str:
         """The id of a node, unique within the run."""
@@ -159,6 +183,21 @@ class Scheduler:
     def name_of(self, place: int) -> str:
         """The name of a node's task."""
         return self.graph.lazies[place].name
+
+    def key_of(self, place: int) -> tuple[bytes, bytes]:
+        """What a durable run calls a node."""
+        return self.scope, self.keys[place]
+
+    def label_of(self, place: int) -> str:
+        """What people call a node within its graph."""
+        return self.graph.node_id(place)
+
+    def recall(self, records: dict[int, Record]) -> None:
+        """Know nodes that have ended before: when they are ready they are settled, and not called. Before the start."""
+        self.recalled = records
+        self.usual = self.entries = bytearray(self.usual)
+        for index in records:
+            self.usual[index] = DECIDE
 
     def end_with(self, place: int, ending: Ending, due: Due) -> None:
         """Hear how the graph ended that a node returned."""
@@ -211,8 +250,8 @@ class Scheduler:
 
     def _end_without_value(self, index: int, due: Due) -> None:
         self.remaining -= 1
-        if self.entries is self.plan.entries:
-            self.entries = bytearray(self.plan.entries)
+        if self.entries is self.usual:
+            self.entries = bytearray(self.usual)
         for follower in self.plan.successors[index]:
             self.entries[follower] = DECIDE
             left = self.pending[follower] - 1

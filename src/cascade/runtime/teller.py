@@ -53,6 +53,7 @@ class Teller:
         self._tells_start = bus.wants(TaskExecutionStarted)
         self._tells_finish = bus.wants(TaskExecutionFinished)
         self._tells_skip = bus.wants(TaskSkipped)
+        self._takes_time = self._tells_finish or keeps_track
         self.tells = self._tells_start or self._tells_finish or self._tells_skip or keeps_track
 
     def tell(self, event: Event) -> None:
@@ -84,7 +85,7 @@ class Teller:
                     run_id=self._run_id, timestamp=self._clock.now(), task_id=parent.place_id(place), task_name=name
                 )
             )
-        return self._clock.monotonic() if self._tells_finish else 0.0
+        return self._clock.monotonic() if self._takes_time else 0.0
 
     def finished(
         self,

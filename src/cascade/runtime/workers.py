@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from cascade.spec.protocols import WorkerPool
 
 _TURNS_BETWEEN_LOOKS: Final = 512
+_SLOW_ARRIVAL: Final = 0.002
+"""Seconds: an idle thread wakes up in a tenth of it, and must wait for twice of it where others compute."""
+_LOOK_AT_CROWD: Final = 0.01
+"""Seconds."""
 
 
 class WorkerLane:
@@ -23,8 +27,9 @@ class WorkerLane:
 
     A helper takes the most preferred node, calls it, makes its followers ready and goes on with the next, so that a
     chain never changes its thread. A helper that finds more than it takes asks for one more helper, and that one, once
-    it has arrived, for the next: calls that block get all the threads there are within moments, while calls that only
-    compute, and so keep the interpreter's lock, never wake a crowd.
+    it has arrived, for the next: calls that block get all the threads there are within moments. Where a helper is slow
+    to arrive, calls that compute keep the interpreter's lock, and more threads would only be in each other's way: then
+    it leaves again, and no more are asked for as long as calls go on ending.
     """
 
     def __init__(self, strategy: GraphExecutionStrategy, pool: WorkerPool | None) -> None:
@@ -33,6 +38,10 @@ class WorkerLane:
         self._helpers = 0
         self._present: set[Helper] = set()
         self._asked = False
+        self._asked_at = 0.0
+        self._crowded = False
+        self._taken = 0
+        self._taken_before = 0
 
     def are_gone(self) -> bool:
         """Whether no thread works on the run."""
@@ -59,7 +68,7 @@ class WorkerLane:
 
     def _asks_locked(self) -> bool:
         pool = self._pool
-        if self._asked or pool is None or self._helpers >= pool.max_workers:
+        if self._asked or self._crowded or pool is None or self._helpers >= pool.max_workers:
             return False
         if not any(source.ready for source in self._strategy.dispatcher.sources):
             return False
@@ -68,8 +77,37 @@ class WorkerLane:
 
     def _ask(self) -> None:
         assert self._pool is not None
-        self._strategy.run.clock.busy()
+        clock = self._strategy.run.clock
+        clock.busy()
+        self._asked_at = clock.monotonic()
         self._pool.submit(self._help)
+
+    def _is_welcome_locked(self) -> bool:
+        """Note that a helper is here; whether it shall stay, and not leave the interpreter to those that compute."""
+        self._asked = False
+        self._helpers += 1
+        run = self._strategy.run
+        if self._helpers == 1 or run.clock.monotonic() - self._asked_at < _SLOW_ARRIVAL:
+            return True
+        if not self._crowded:
+            self._crowded = True
+            self._taken_before = self._taken
+            self._strategy.on_loop(self._watch_crowd)
+        return False
+
+    def _watch_crowd(self) -> None:
+        """Look again in a moment whether the helpers get on; on the loop."""
+        clock = self._strategy.run.clock
+        clock.call_at(clock.monotonic() + _LOOK_AT_CROWD, self._look_at_crowd, loop=self._strategy.run.loop)
+
+    def _look_at_crowd(self) -> None:
+        taken, before = self._taken, self._taken_before
+        self._taken_before = taken
+        if self._helpers and taken - before > self._helpers:
+            self._watch_crowd()
+            return
+        self._crowded = False
+        self.ensure()
 
     def _others_wait(self) -> bool:
         """Whether the pool has jobs of other runs for which no thread is free."""
@@ -82,15 +120,14 @@ class WorkerLane:
         lock = strategy.lock
         helper = here.helper = Helper(run)
         with lock:
-            self._asked = False
-            self._helpers += 1
             self._present.add(helper)
-            unit = strategy.dispatcher.take_locked()
+            unit = strategy.dispatcher.take_locked() if self._is_welcome_locked() else None
             asks = unit is not None and self._asks_locked()
         try:
             while unit is not None:
                 if asks:
                     self._ask()
+                self._taken += 1
                 scheduler, index = unit
                 due: Due = []
                 if scheduler.plan.lanes[index] == MAP:
@@ -153,7 +190,7 @@ class WorkerLane:
             self._continue(scheduler, index, more, began, due)
         elif teller.tells:
             teller.finished(scheduler, index, lazy.name, began, result=value)
-            strategy.places.conclude(scheduler, index, value, due)
+            strategy.places.conclude(scheduler, index, value, due, began=began)
         else:
             with strategy.lock:
                 strategy.places.complete_locked(scheduler, index, value, due)
@@ -175,6 +212,7 @@ class WorkerLane:
                 not is_direct(more)
                 or call.task.is_async
                 or strategy.dispatcher.interrupted
+                or run.journal is not None
                 or (turns % _TURNS_BETWEEN_LOOKS == _TURNS_BETWEEN_LOOKS - 1 and self._must_yield())
             ):
                 self._follow(parent, place, more, turns, speaker, at, began, due)
@@ -196,7 +234,7 @@ class WorkerLane:
                 return
             if found is None:
                 teller.finished(speaker, at, call.name, began, result=value)
-                strategy.places.conclude(parent, place, value, due)
+                strategy.places.conclude(parent, place, value, due, began=began)
                 return
             more = found
 
@@ -224,7 +262,7 @@ class WorkerLane:
         if teller.tells:
             teller.finished(speaker, at, speaker.name_of(at), began, continues_as=scheduler.target_id)
         # A loop that has just looked up to let others have their turn goes behind them.
-        strategy.begin(scheduler, due, last=turns > 0)
+        strategy.begin_returned(scheduler, more, due, last=turns > 0)
 
     def _must_yield(self) -> bool:
         """Whether something else is ready that no thread is free for."""
@@ -259,6 +297,8 @@ class WorkerLane:
                     strategy.places.end_map(mapping, due)
                 return
             place, args, kwargs = item
+            if mapping.recalled and strategy.places.has_recalled(mapping, place, due):
+                continue
             helper.parent, helper.place = mapping, place
             began = teller.started(mapping, place, name) if teller.tells else 0.0
             try:
@@ -272,7 +312,9 @@ class WorkerLane:
                 else:
                     if teller.tells:
                         teller.finished(mapping, place, name, began, result=value)
-                    if mapping.store(place, value):
+                    if run.keeps_track:
+                        strategy.places.conclude(mapping, place, value, due, began=began)
+                    elif mapping.store(place, value):
                         strategy.places.end_map(mapping, due)
                         return
             helper.has_called()

@@ -22,6 +22,12 @@
         NestedRunError (RuntimeError)         a run started where it would block its own engine
         EngineClosedError (RuntimeError)      an engine used after its end
         RunCancelledError                     a run stopped from outside, seen from a thread
+        RunOwnedError                         a durable run that another process has
+        StoreError (OSError)                  a durable store that failed for good
+        ResumeError (ValueError)              a durable run that cannot go on like this
+      UnserializableValueError (TypeError)    a value that has no form as bytes
+      CorruptedValueError (ValueError)        stored bytes that were altered, or cannot be loaded any more
+        ChangedCodeError (LookupError)        a stored value whose class the program no longer has
       RunFailedGroup (ExceptionGroup)         all failures of a run that went on after the first
 
 An exception raised by a task is never wrapped: it arrives with its own type and with notes.
@@ -46,6 +52,14 @@ class CascadeWarning(UserWarning):
 
 class ThreadTimeoutWarning(CascadeWarning):
     """A timeout was set on a task that runs on a thread, which no timeout can stop."""
+
+
+class StoreWarning(CascadeWarning):
+    """A durable store may lose what was committed, as far as its settings tell."""
+
+
+class VolatileValueWarning(CascadeWarning):
+    """A durable run cannot keep a value, so that the task will be called again when the run is resumed."""
 
 
 class LazyValueError(CascadeError, TypeError):
@@ -236,6 +250,109 @@ class EngineClosedError(RunError, RuntimeError):
 
 class RunCancelledError(RunError):
     """A run was stopped from outside while a thread waited for it."""
+
+
+class RunOwnedError(RunError):
+    """Another process has a durable run, or has taken it over.
+
+    Attributes:
+        run_id: the run.
+        owner: who has it, in words; empty where that is not known.
+    """
+
+    def __init__(self, run_id: str, owner: str, problem: str) -> None:
+        super().__init__(run_id, owner, problem)
+        self.run_id = run_id
+        self.owner = owner
+        self.problem = problem
+
+    def __str__(self) -> str:
+        by = f" by {self.owner}" if self.owner else ""
+        return f"run '{self.run_id}' is owned{by}: {self.problem}"
+
+
+class StoreError(RunError, OSError):
+    """A durable store failed for good; what it had committed before is safe.
+
+    Attributes:
+        store: the store, without passwords.
+    """
+
+    def __init__(self, store: str, problem: str) -> None:
+        super().__init__(store, problem)
+        self.store = store
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"store {self.store}: {self.problem}"
+
+
+class ResumeError(RunError, ValueError):
+    """A durable run cannot go on with what it was given this time."""
+
+
+class UnserializableValueError(CascadeError, TypeError):
+    """A value, or something inside it, has no meaning outside this process.
+
+    Attributes:
+        value_type: the type of what cannot be kept.
+        path: where it is in the value, as `result['model'][3]`.
+        problem: what was wrong with it.
+        task_name: the task that returned the value; whoever knows it sets it.
+    """
+
+    def __init__(self, value_type: type, path: str, problem: str, task_name: str | None = None) -> None:
+        super().__init__(value_type, path, problem, task_name)
+        self.value_type = value_type
+        self.path = path
+        self.problem = problem
+        self.task_name = task_name
+
+    def __str__(self) -> str:
+        task = "" if self.task_name is None else f"task '{self.task_name}': "
+        kind = self.value_type.__qualname__
+        if self.value_type.__module__ != "builtins":
+            kind = f"{self.value_type.__module__}.{kind}"
+        return (
+            f"{task}cannot keep {self.path}: a {kind} ({self.problem}); expected plain data, a registered dataclass, "
+            "or what pickle can take. Return data or the path of a file instead, let whoever needs a live object "
+            "inject a resource, or define its class at the top level of a module and register it"
+        )
+
+
+class CorruptedValueError(CascadeError, ValueError):
+    """Bytes in a store are not what was written there, or cannot be loaded any more.
+
+    Attributes:
+        problem: what is wrong with them.
+    """
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"a stored value was refused: {self.problem}"
+
+
+class ChangedCodeError(CorruptedValueError, LookupError):
+    """A stored value is whole, but needs something that the program no longer has in that form.
+
+    Attributes:
+        name: what it needs, as `module:qualname`.
+        problem: what came instead.
+    """
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(problem)
+        self.args = (name, problem)
+        self.name = name
+
+    def __str__(self) -> str:
+        return (
+            f"a stored value needs '{self.name}', {self.problem}; "
+            "load it with the code that wrote it, or have the value computed again"
+        )
 
 
 class RunFailedGroup(CascadeError, ExceptionGroup[Exception]):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -313,6 +312,8 @@ def _unknown(given: Mapping[Any, Any], found: Mapping[tuple[type[InputSpec], str
         elif not names:
             hint = "the workflow has no parameters"
         else:
+            import difflib
+
             close = difflib.get_close_matches(str(name), names, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"the parameters are {', '.join(names)}"
         yield f"parameter {name!r}: unknown, got {shown(value)}; {hint}"

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from cascade.graph.model import Graph, Node
+    from cascade.spec.records import Record, RunRow, RunStatus, Signal
 
 E = TypeVar("E")
 
@@ -213,4 +214,117 @@ class LendsThreads(Protocol):
     @property
     def threads(self) -> WorkerPool:
         """The threads."""
+        ...
+
+
+class Serializer(Protocol):
+    """Turns values into bytes that nobody can alter unnoticed, and back."""
+
+    def dumps(self, value: object, *, context: bytes) -> bytes:
+        """Serialize and sign a value for one place.
+
+        Raises:
+            UnserializableValueError: the value has no form as bytes; the message says which part of it.
+        """
+        ...
+
+    def loads(self, payload: bytes, *, context: bytes) -> Any:
+        """Verify and load a value that was serialized for this very place.
+
+        Raises:
+            CorruptedValueError: it was altered, was written for another place, or cannot be loaded any more.
+        """
+        ...
+
+
+class Store(Protocol):
+    """Keeps durable runs. Called by one thread at a time; every method is one transaction, committed when it returns.
+
+    A store that loses its connection connects again and repeats what it was doing: every method can be repeated.
+    Whatever goes wrong for good is a `StoreError` that says what was being done and why it failed.
+    """
+
+    @property
+    def url(self) -> str:
+        """The store, without passwords."""
+        ...
+
+    def claim(self, row: RunRow, *, over: int | None) -> RunRow | None:
+        """Become the owner of a run.
+
+        Args:
+            row: the run as it shall be, if it is new; of a run that exists, `host`, `owner` and `lease_until` are taken
+                from it, and the status becomes `running` unless it is `succeeded`.
+            over: `None` to create the run; otherwise the epoch of the owner to take it from.
+
+        Returns:
+            The run as it now stands, with an epoch one higher; `None` if `over` is `None` and the run exists, or if
+            the run has another epoch than `over`: look again.
+        """
+        ...
+
+    def find(self, run_id: str) -> RunRow | None:
+        """A run, or `None`."""
+        ...
+
+    def runs(self) -> list[RunRow]:
+        """All runs, the newest first."""
+        ...
+
+    def records(self, run_id: str) -> list[Record]:
+        """All records of a run, in the order in which they were written first."""
+        ...
+
+    def write(
+        self, run_id: str, epoch: int, records: Sequence[Record], dropped: Sequence[bytes], lease_until: float
+    ) -> None:
+        """Keep records in place of what was known of their places, forget scopes, and renew the lease; all or nothing.
+
+        Args:
+            dropped: the scopes to forget, before the records are kept.
+            lease_until: when the owner loses the run unless it writes again, in seconds since the epoch.
+
+        Raises:
+            RunOwnedError: the run has another epoch: another process has taken it over.
+        """
+        ...
+
+    def finish(self, run_id: str, epoch: int, status: RunStatus, error: str | None, ended: float) -> None:
+        """Note how a run ended, and give it up; `RunOwnedError` as for `write`."""
+        ...
+
+    def remove(self, run_id: str) -> bool:
+        """Forget a run with all that belongs to it; whether there was one."""
+        ...
+
+    def send(self, run_id: str, name: str, payload: str, sent: float) -> None:
+        """Keep a signal for a run, whether or not it exists yet."""
+        ...
+
+    def signals(self, run_id: str) -> list[Signal]:
+        """The signals of a run that were not taken, the oldest first."""
+        ...
+
+    def take_signal(self, run_id: str, epoch: int, number: int, record: Record) -> None:
+        """Take a signal and keep the record of who took it, at once; `RunOwnedError` as for `write`."""
+        ...
+
+    def cached(self, key: str, now: float) -> bytes | None:
+        """The payload under a key of the cache that has not expired; it counts as used now."""
+        ...
+
+    def cache(self, key: str, payload: bytes, now: float, expires: float | None, most_bytes: int) -> None:
+        """Keep a payload under a key, and let go of the least recently used ones beyond a size."""
+        ...
+
+    def uncache(self, key: str) -> None:
+        """Forget a key of the cache; it need not exist."""
+        ...
+
+    def sweep(self, now: float) -> int:
+        """Remove what nothing refers to and what has expired; how many things that were."""
+        ...
+
+    def close(self) -> None:
+        """Give back connections and files. May be called twice."""
         ...

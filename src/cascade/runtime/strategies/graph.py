@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from cascade.runtime.run import Run
     from cascade.runtime.scheduler import Continuation, Due, Ending
     from cascade.spec.lazy_types import LazyResult
+    from cascade.spec.protocols import Timer
+    from cascade.spec.records import Record
 
 
 class GraphExecutionStrategy:
@@ -71,8 +74,7 @@ class GraphExecutionStrategy:
         self.dispatcher.look_up()
         try:
             self.target = graph.lazies[graph.target]
-            plan, graph = self.engine.plan_for(graph)
-            self._root = Scheduler(plan, graph, keeps_all=self.run.goes_on)
+            self._root = self._first(graph)
             self._root.caller = self.run.caller_place()
             due: Due = []
             self.begin(self._root, due)
@@ -85,6 +87,49 @@ class GraphExecutionStrategy:
         finally:
             unsubscribe()
         return self._result()
+
+    def _first(self, graph: Graph) -> Scheduler:
+        """The graph that the run begins with: the target's, or in a durable run what that had gone on with."""
+        journal = self.run.journal
+        if journal is not None:
+            journal.committed, journal.failed = self.places.committed, self.stop
+            record = journal.target()
+            if record is not None:
+                return self.recalled(*journal.load_continuation(record), record, None, 0)
+        plan, graph = self.engine.plan_for(graph)
+        root = Scheduler(plan, graph, keeps_all=self.run.goes_on)
+        if journal is not None:
+            journal.enter(root)
+        return root
+
+    def recalled(
+        self,
+        lazy: LazyResult[Any],
+        rescue: tuple[tuple[Any, ...], ...],
+        record: Record,
+        parent: Continuation | None,
+        place: int,
+    ) -> Scheduler:
+        """Prepare the graph with which a place had gone on when the run was under way before."""
+        journal = self.run.journal
+        assert journal is not None
+        assert record.inner is not None
+        plan, graph = self.engine.plan_for(self._built(lazy))
+        base = "" if parent is not None else record.label
+        scheduler = Scheduler(plan, graph, parent, place, base, record.turn)
+        scheduler.rescue = rescue
+        journal.enter(scheduler, record.inner)
+        return scheduler
+
+    def _built(self, lazy: LazyResult[Any]) -> Graph:
+        """The graph of a lazy value that a task returned; `ValidationError` as before a run."""
+        graph = build(lazy)
+        if graph.special:
+            run = self.run
+            run.inputs.update(
+                validate(graph, self.engine, run.registry, run.params, os.environ, known=list(run.inputs))
+            )
+        return graph
 
     def _result(self) -> Any:
         if self.run.error is not None:
@@ -112,7 +157,7 @@ class GraphExecutionStrategy:
         asked: set[asyncio.Task[None]] = set()
         self.settling = self.run.stopping
         clock = self.run.clock
-        patience = clock.call_at(clock.monotonic() + self.engine.grace, self._lose_patience, loop=self.run.loop)
+        patience: Timer | None = None
         while not self._abandoned:
             for task in self.tasks - asked:
                 task.cancel()
@@ -120,12 +165,15 @@ class GraphExecutionStrategy:
             self._quiet.clear()
             if not self.tasks and (not self.settling or self.dispatcher.workers.are_gone()):
                 break
+            if patience is None:
+                patience = clock.call_at(clock.monotonic() + self.engine.grace, self._lose_patience, loop=self.run.loop)
             try:
                 await self._quiet.wait()
             except asyncio.CancelledError as cancelled:
                 self.stop(cancelled)
                 self.settling = True
-        patience.cancel()
+        if patience is not None:
+            patience.cancel()
         self._tell_stopped()
         for scheduler in self.open_graphs:
             for mapping in scheduler.maps.values():
@@ -217,15 +265,11 @@ class GraphExecutionStrategy:
         Raises:
             ValidationError: something is wrong with the graph, as before a run.
         """
-        graph = build(lazy)
-        if graph.special:
-            run = self.run
-            run.inputs.update(
-                validate(graph, self.engine, run.registry, run.params, os.environ, known=list(run.inputs))
-            )
+        graph = self._built(lazy)
         waiting: Continuation | None = parent
         at = place
         base, turn = "", turns
+        tail: tuple[tuple[Any, ...], ...] | None = None
         rescue: tuple[tuple[Any, ...], ...] = ()
         if isinstance(parent, Scheduler):
             tail = self._tail(parent, place)
@@ -241,7 +285,36 @@ class GraphExecutionStrategy:
         plan, graph = self.engine.plan_for(graph)
         scheduler = Scheduler(plan, graph, waiting, at, base, turn + 1)
         scheduler.rescue = rescue
+        if self.run.journal is not None and tail is not None:
+            assert isinstance(parent, Scheduler)
+            scheduler.left = parent
         return scheduler
+
+    def begin_returned(self, scheduler: Scheduler, lazy: LazyResult[Any], due: Due, *, last: bool = False) -> None:
+        """Start the graph of what a call returned; in a durable run when it is committed that the call has ended."""
+        journal = self.run.journal
+        if journal is None:
+            self.begin(scheduler, due, last=last)
+            return
+        left, scheduler.left = scheduler.left, None
+        try:
+            waits = journal.continues(scheduler, lazy, left, partial(self._begin_committed, scheduler))
+        except BaseException as error:
+            if scheduler.parent is None:
+                self.stop(error)
+            else:
+                self.places.fail(scheduler.parent, scheduler.parent_place, error, due)
+            return
+        if not waits:
+            self.begin(scheduler, due, last=last)
+
+    def _begin_committed(self, scheduler: Scheduler) -> None:
+        """On the thread of a store, which must not run code of users."""
+        due: Due = []
+        self.begin(scheduler, due)
+        if due:
+            self.on_loop(partial(self.places.advance_on_loop, due))
+        self.dispatcher.workers.ensure()
 
     def _tail(self, scheduler: Scheduler, index: int) -> tuple[tuple[Any, ...], ...] | None:
         """Whether nothing of a graph is left but this node and connectors that hand its value to the target."""

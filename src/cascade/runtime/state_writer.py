@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from cascade.spec.protocols import StateBackend
 
 
-class Journal:
+class StateWriter:
     """Gathers what ended and hands it to the backend, one batch after another.
 
     Entries are added from any thread; the writing happens on the run's loop.

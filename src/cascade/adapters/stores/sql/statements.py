@@ -1,0 +1,172 @@
+"""Every statement of the store, in the SQL of one dialect, with its parameters by position."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import ColumnElement, Table, bindparam, delete, func, insert, or_, select, update
+
+from cascade.adapters.stores.sql.schema import cache, cache_size, owners, records, runs, signals
+
+if TYPE_CHECKING:
+    from sqlalchemy import ClauseElement
+    from sqlalchemy.engine.interfaces import Dialect
+
+
+class Statements:
+    """The statements as text: what is prepared once costs a call nothing but its values."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        def sql(statement: ClauseElement, *parameters: str) -> str:
+            compiled: Any = statement.compile(dialect=dialect)
+            assert tuple(compiled.positiontup or ()) == parameters, (compiled.positiontup, parameters)
+            return str(compiled)
+
+        def insertion(table: Table, *, without: str = "") -> str:
+            columns = [column.name for column in table.columns if column.name != without]
+            values: dict[str, Any] = {name: bindparam(name) for name in columns}
+            return sql(insert(table).values(values).inline(), *columns)
+
+        def given(column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
+            return column == bindparam(name)
+
+        in_range = records.c.place.between(bindparam("first"), bindparam("last"))
+
+        one_run = select(
+            runs.c.number,
+            runs.c.key,
+            runs.c.run_id,
+            runs.c.status,
+            runs.c.created,
+            runs.c.target,
+            runs.c.params,
+            runs.c.program,
+            runs.c.error,
+            runs.c.checksum,
+            owners.c.epoch,
+            owners.c.host,
+            owners.c.owner,
+            owners.c.claim,
+            owners.c.checksum.label("owner_checksum"),
+            owners.c.lease_until,
+            owners.c.updated,
+            owners.c.records,
+        ).join_from(runs, owners, owners.c.run == runs.c.number, isouter=True)
+        self.find_run = sql(one_run.where(given(runs.c.key, "key_")), "key_")
+        self.all_runs = sql(one_run.order_by(runs.c.created.desc(), runs.c.number.desc()))
+        self.run_number = sql(select(runs.c.number).where(given(runs.c.key, "key_")), "key_")
+        self.add_run = insertion(runs, without="number")
+        self.add_owner = insertion(owners)
+        self.set_status = sql(
+            update(runs)
+            .where(given(runs.c.number, "number_"))
+            .values(status=bindparam("status"), error=bindparam("error"), checksum=bindparam("checksum")),
+            "status",
+            "error",
+            "checksum",
+            "number_",
+        )
+        self.set_owner = sql(
+            update(owners)
+            .where(given(owners.c.run, "run_"), given(owners.c.epoch, "epoch_"))
+            .values({name: bindparam(name) for name in _OWNER}),
+            *_OWNER,
+            "run_",
+            "epoch_",
+        )
+        self.renew_lease = sql(
+            update(owners)
+            .where(given(owners.c.run, "run_"), given(owners.c.epoch, "epoch_"))
+            .values({name: bindparam(name) for name in ("lease_until", "updated", "records")}),
+            "lease_until",
+            "updated",
+            "records",
+            "run_",
+            "epoch_",
+        )
+        self.count_records = sql(
+            update(owners)
+            .where(given(owners.c.run, "run_"), given(owners.c.epoch, "epoch_"))
+            .values({name: bindparam(name) for name in ("updated", "records")}),
+            "updated",
+            "records",
+            "run_",
+            "epoch_",
+        )
+        self.hold_owner = sql(
+            update(owners)
+            .where(given(owners.c.run, "run_"), given(owners.c.epoch, "epoch_"))
+            .values(epoch=owners.c.epoch),
+            "run_",
+            "epoch_",
+        )
+        self.remove_run = sql(delete(runs).where(given(runs.c.number, "number_")), "number_")
+        self.remove_owner = sql(delete(owners).where(given(owners.c.run, "run_")), "run_")
+
+        self.records = sql(select(records).where(in_range).order_by(records.c.place), "first", "last")
+        self.places = sql(
+            select(records.c.place, records.c.scope, records.c.node, records.c.kind, records.c.file)
+            .where(in_range)
+            .order_by(records.c.place),
+            "first",
+            "last",
+        )
+        self.add_record = insertion(records)
+        self.replace_record = sql(
+            update(records)
+            .where(given(records.c.place, "place_"))
+            .values({name: bindparam(name) for name in _REPLACED}),
+            *_REPLACED,
+            "place_",
+        )
+        self.drop_scope = sql(
+            delete(records).where(in_range, given(records.c.scope, "scope_")), "first", "last", "scope_"
+        )
+        self.files_of_scope = sql(
+            select(records.c.file).where(in_range, given(records.c.scope, "scope_"), records.c.file.is_not(None)),
+            "first",
+            "last",
+            "scope_",
+        )
+        self.file_of_record = sql(
+            select(records.c.file).where(given(records.c.place, "place_"), records.c.file.is_not(None)), "place_"
+        )
+        self.files_of_run = sql(select(records.c.file).where(in_range, records.c.file.is_not(None)), "first", "last")
+        self.remove_records = sql(delete(records).where(in_range), "first", "last")
+
+        self.add_signal = insertion(signals, without="number")
+        self.find_signal = sql(select(signals.c.number).where(given(signals.c.token, "token_")), "token_")
+        self.signals = sql(select(signals).where(given(signals.c.key, "key_")).order_by(signals.c.number), "key_")
+        self.take_signal = sql(
+            delete(signals).where(given(signals.c.number, "number_"), given(signals.c.key, "key_")), "number_", "key_"
+        )
+        self.remove_signals = sql(delete(signals).where(given(signals.c.key, "key_")), "key_")
+
+        self.find_cached = sql(select(cache).where(given(cache.c.key, "key_")), "key_")
+        self.use_cached = sql(
+            update(cache).where(given(cache.c.key, "key_")).values(used=bindparam("used")), "used", "key_"
+        )
+        self.add_cached = insertion(cache)
+        self.remove_cached = sql(delete(cache).where(given(cache.c.key, "key_")), "key_")
+        self.least_used = sql(select(cache.c.key, cache.c.size, cache.c.file).order_by(cache.c.used))
+        self.expired = sql(
+            select(cache.c.key, cache.c.size, cache.c.file).where(cache.c.expires <= bindparam("now")), "now"
+        )
+        # What is added comes first in the statement: the row is locked before its value is read.
+        self.grow_cache = sql(update(cache_size).values({"bytes": cache_size.c.bytes + bindparam("added")}), "added")
+        self.cache_bytes = sql(select(cache_size.c.bytes))
+
+        self.file_is_used = sql(
+            select(func.count()).where(
+                or_(
+                    select(records.c.place).where(given(records.c.file, "file_1")).exists(),
+                    select(cache.c.key).where(given(cache.c.file, "file_2")).exists(),
+                )
+            ),
+            "file_1",
+            "file_2",
+        )
+
+
+_OWNER = ("epoch", "host", "owner", "claim", "lease_until", "updated", "records", "checksum")
+_REPLACED = tuple(column.name for column in records.columns if column.name not in {"place", "scope", "node"})

@@ -1,0 +1,176 @@
+"""From a run id to a journal: finding or making the run, checking its parameters, and knowing what has ended."""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from cascade.runtime.durability.journal import Journal
+from cascade.runtime.durability.keys import PARAMS, run_key, signed_for
+from cascade.runtime.durability.ownership import Ownership, claim
+from cascade.runtime.durability.writer import Writer
+from cascade.runtime.preview import preview
+from cascade.spec.exceptions import ResumeError, UnserializableValueError
+from cascade.spec.input import ParamSpec
+from cascade.spec.records import ROOT, RunRow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from cascade.spec.protocols import Clock, Serializer, Store
+    from cascade.spec.records import Record
+
+
+class DurableStore:
+    """A store with what an engine needs around it: who turns values into bytes, and the thread that writes.
+
+    Args:
+        store: keeps the runs; from now on it belongs to this object, which closes it.
+        serializer: turns values into signed bytes.
+        lease: for how long an owner that writes nothing keeps its run, in seconds.
+    """
+
+    def __init__(self, store: Store, serializer: Serializer, *, lease: float = 15.0) -> None:
+        self.store = store
+        self.serializer = serializer
+        self.lease = lease
+        self._writer: Writer | None = None
+        self._lock = threading.Lock()
+
+    def writer(self, clock: Clock) -> Writer:
+        """The thread that writes, started at its first use."""
+        with self._lock:
+            if self._writer is None:
+                self._writer = Writer(self.store, clock, self.lease)
+            return self._writer
+
+    def session(self, run_id: str, clock: Clock) -> Session:
+        """A session with one run."""
+        return Session(self, self.writer(clock), run_id, clock)
+
+    def close(self) -> None:
+        """Write what waits and close the store. May be called twice."""
+        with self._lock:
+            if self._writer is not None:
+                self._writer.close()
+            else:
+                self.store.close()
+
+
+class Session:
+    """One process's time with one run: `open`, then `result`, then `begin` or `leave`."""
+
+    def __init__(self, durable: DurableStore, writer: Writer, run_id: str, clock: Clock) -> None:
+        self._serializer = durable.serializer
+        self._writer = writer
+        self._run_id = run_id
+        self._clock = clock
+        self._ownership: Ownership | None = None
+        self._records: list[Record] = []
+
+    async def open(
+        self,
+        given: dict[str, Any],
+        validated: Callable[[Mapping[str, Any]], dict[Any, Any]],
+        *,
+        target: tuple[str, ...],
+        program: str | None,
+    ) -> tuple[dict[str, Any], dict[Any, Any]]:
+        """Become the owner of the run, new or not.
+
+        Args:
+            given: the parameters that were given this time; none of them for those that the run has already.
+            validated: checks parameters and gives the values of all inputs.
+            target: the names of the tasks that are asked for.
+            program: how a command line starts the run again.
+
+        Returns:
+            The parameters of the run, and the values of all its inputs.
+
+        Raises:
+            RunOwnedError: another process has the run.
+            ResumeError: the run has other parameters.
+        """
+        store = self._writer.store
+        found = await self._writer.call(lambda: store.find(self._run_id))
+        kept = {} if found is None else self._params_of(found)
+        inputs = validated({**kept, **given})
+        values = {spec.name: value for spec, value in inputs.items() if isinstance(spec, ParamSpec)}
+        params = {name: values.get(name, value) for name, value in {**kept, **given}.items()}
+        if found is not None:
+            self._compare(kept, {name: params[name] for name in given})
+        now = self._clock.now()
+        draft = RunRow(
+            self._run_id, "running", 0, "", "", 0.0, now, now, ", ".join(target), self._dumped(params), program, None
+        )
+        self._ownership = await claim(self._writer, self._clock, draft)
+        if self._ownership.row.epoch > 1:
+            try:
+                self._records = await self._writer.call(lambda: store.records(self._run_id))
+            except BaseException:
+                self._ownership.lock.release()
+                raise
+        return params, inputs
+
+    def _params_of(self, found: RunRow) -> dict[str, Any]:
+        context = signed_for(run_key(self._run_id), ROOT, PARAMS, 0)
+        kept: dict[str, Any] = self._serializer.loads(found.params, context=context)
+        return kept
+
+    def _dumped(self, params: dict[str, Any]) -> bytes:
+        try:
+            return self._serializer.dumps(params, context=signed_for(run_key(self._run_id), ROOT, PARAMS, 0))
+        except UnserializableValueError as error:
+            error.path = error.path.replace("result", "params", 1)
+            raise
+
+    def _compare(self, kept: dict[str, Any], given: dict[str, Any]) -> None:
+        """A run has the parameters that it began with."""
+        for name, value in given.items():
+            if name in kept and (
+                kept[name] == value or self._dumped({name: kept[name]}) == self._dumped({name: value})
+            ):
+                continue
+            had = f"has {preview(kept[name])}" if name in kept else "began without it"
+            raise ResumeError(
+                f"run '{self._run_id}' goes on with the parameters that it began with: {name} = {preview(value)} was "
+                f"given, and the run {had}; leave the parameters out to resume it, or choose another run id"
+            )
+
+    def result(self) -> tuple[bool, Any]:
+        """Whether the run has finished before with a value that was kept, and the value."""
+        assert self._ownership is not None
+        if self._ownership.row.status != "succeeded":
+            return False, None
+        try:
+            return self._journal(waits=True).result()
+        except BaseException:
+            self._ownership.lock.release()
+            raise
+
+    async def begin(self, *, waits: bool) -> Journal:
+        """Start to journal the run.
+
+        Args:
+            waits: whether what follows waits until an ending is committed.
+        """
+        journal = self._journal(waits=waits)
+        self._records = []
+        await journal.start()
+        return journal
+
+    async def leave(self) -> None:
+        """Give the run up as it was found."""
+        assert self._ownership is not None
+        row = self._ownership.row
+        try:
+            await self._writer.call(
+                partial(self._writer.store.finish, row.run_id, row.epoch, row.status, row.error, row.updated)
+            )
+        finally:
+            self._ownership.lock.release()
+
+    def _journal(self, *, waits: bool) -> Journal:
+        assert self._ownership is not None
+        return Journal(self._ownership, self._writer, self._serializer, self._clock, self._records, waits=waits)
