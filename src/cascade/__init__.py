@@ -17,6 +17,7 @@ from cascade.spec.constraint import GlobalConstraint as GlobalConstraint
 from cascade.spec.constraint import ResourceConstraint as ResourceConstraint
 from cascade.spec.context import attempt as attempt
 from cascade.spec.context import cancelled as cancelled
+from cascade.spec.context import idempotency_key as idempotency_key
 from cascade.spec.exceptions import CapacityError as CapacityError
 from cascade.spec.exceptions import CascadeError as CascadeError
 from cascade.spec.exceptions import CascadeWarning as CascadeWarning
@@ -73,6 +74,7 @@ if TYPE_CHECKING:
     from cascade.adapters.executors.shipping import RemoteTaskError as RemoteTaskError
     from cascade.adapters.executors.shipping import ShippingError as ShippingError
     from cascade.adapters.executors.worker_process import WorkerDiedError as WorkerDiedError
+    from cascade.adapters.serializers.registry import register_type as register_type
     from cascade.app import arun as arun
     from cascade.app import create_engine as create_engine
     from cascade.app import run as run
@@ -98,6 +100,8 @@ if TYPE_CHECKING:
     from cascade.runtime.capacity import CapacityHeldError as CapacityHeldError
     from cascade.runtime.engine import Engine as Engine
     from cascade.runtime.events import Event as Event
+    from cascade.runtime.waiting import sleep_until as sleep_until
+    from cascade.runtime.waiting import wait_for_signal as wait_for_signal
     from cascade.tools.cli import cli as cli
     from cascade.tools.dry_run import dry_run as dry_run
     from cascade.tools.pictures import visualize as visualize
@@ -135,12 +139,15 @@ _LAZY: Final = {
     "load_yaml": "cascade.providers.documents",
     "lookup": "cascade.providers.lookup",
     "read": "cascade.providers.files",
+    "register_type": "cascade.adapters.serializers.registry",
     "run": "cascade.app",
+    "sleep_until": "cascade.runtime.waiting",
     "shell": "cascade.providers.shell",
     "template": "cascade.providers.text",
     "template_file": "cascade.providers.text",
     "testing": "cascade.testing",
     "visualize": "cascade.tools.pictures",
+    "wait_for_signal": "cascade.runtime.waiting",
     "write": "cascade.providers.files",
 }
 

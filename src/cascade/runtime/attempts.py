@@ -120,8 +120,9 @@ class Attempt:
             run.id,
             parent.place_id(place),
             parent.name_of(place),
-            self._number,
+            self._number + run.earlier_attempts(parent, place),
             lambda: self._asked_to_stop or run.asked_to_stop(),
+            partial(run.idempotency_key, parent, place),
         )
 
     def _node(self) -> Node:

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from cascade.graph.build import build
@@ -22,6 +23,7 @@ from cascade.runtime.preview import describe_error
 from cascade.runtime.resource_container import ResourceRegistry, context_overrides
 from cascade.runtime.resource_manager import ResourceManager
 from cascade.runtime.run import Run, current_run
+from cascade.runtime.signals import Signals, as_json
 from cascade.runtime.strategies.graph import GraphExecutionStrategy
 from cascade.runtime.threading_calls import call_on
 from cascade.spec.exceptions import EngineClosedError, LazyValueError
@@ -101,6 +103,7 @@ class Engine:
         self.constraints = ConstraintManager(self.clock)
         self.resources = ResourceRegistry(resources)
         self.keys_under_way = KEYS_UNDER_WAY
+        self.signals = Signals()
         self._cache = cache
         self._state_backend = state_backend
         self._store = store
@@ -249,8 +252,28 @@ class Engine:
             run.teller.deliver()
             # Only now: whoever watches this engine knows its runs by this, also when it hears their last events.
             self.under_way.discard(strategy)
+            self.signals.forget(run)
             if error is None and problem is not None:
                 raise problem
+
+    async def send_signal(self, run_id: str, name: str, value: Any = None) -> None:
+        """Send a signal to a run, which a `wait_for_signal` in it takes; it is kept until then.
+
+        Args:
+            run_id: the run; with a store it may be any run there, otherwise one of this engine. It need not have begun.
+            name: what the signal is called.
+            value: plain data, as JSON has it.
+
+        Raises:
+            DeclarationError: the value is no plain data.
+            StoreError: the store failed for good.
+        """
+        payload = as_json(name, value)
+        if self._store is None:
+            self.signals.send(run_id, name, payload)
+            return
+        store = self._store.store
+        await self._store.writer(self.clock).call(partial(store.send, run_id, name, payload, self.clock.now()))
 
     def plan_for(self, graph: Graph) -> tuple[Plan, Graph]:
         """The plan of a graph, and the graph in the order of that plan."""

@@ -6,9 +6,12 @@ import asyncio
 import threading
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from cascade.graph.digest import combine
 from cascade.runtime.affine_thread import is_abandoned
+from cascade.runtime.durability.keys import run_key
 from cascade.runtime.preview import describe_error
 from cascade.runtime.resource_container import ResourceContainer
 from cascade.runtime.state_writer import StateWriter
@@ -174,7 +177,24 @@ class Run:
 
     def call_context(self, parent: Continuation, place: int, attempt: int = 1) -> CallContext:
         """The context of a call on the loop."""
-        return CallContext(self.id, parent.place_id(place), parent.name_of(place), attempt, self.asked_to_stop)
+        return CallContext(
+            self.id,
+            parent.place_id(place),
+            parent.name_of(place),
+            attempt + self.earlier_attempts(parent, place),
+            self.asked_to_stop,
+            partial(self.idempotency_key, parent, place),
+        )
+
+    def earlier_attempts(self, parent: Continuation, place: int) -> int:
+        """How many attempts at a call have failed before the run was resumed."""
+        return 0 if self.journal is None else self.journal.earlier_attempts(*parent.key_of(place))
+
+    def idempotency_key(self, parent: Continuation, place: int) -> str:
+        """What stands for a call in every attempt at it, in a durable run also after it was resumed."""
+        if self.journal is not None:
+            return combine("call of", run_key(self.id), *parent.key_of(place)).hex()
+        return combine("call in memory", self.id.encode(), parent.place_id(place).encode(errors="surrogatepass")).hex()
 
 
 class Helper:

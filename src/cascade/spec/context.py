@@ -20,16 +20,28 @@ class CallContext:
         attempt: which attempt this is, from 1 on.
     """
 
-    __slots__ = ("_asked_to_stop", "attempt", "run_id", "task_id", "task_name")
+    __slots__ = ("_asked_to_stop", "_key", "attempt", "run_id", "task_id", "task_name")
 
     def __init__(
-        self, run_id: str, task_id: str, task_name: str, attempt: int, asked_to_stop: Callable[[], bool]
+        self,
+        run_id: str,
+        task_id: str,
+        task_name: str,
+        attempt: int,
+        asked_to_stop: Callable[[], bool],
+        idempotency_key: str | Callable[[], str] = "",
     ) -> None:
         self.run_id = run_id
         self.task_id = task_id
         self.task_name = task_name
         self.attempt = attempt
         self._asked_to_stop = asked_to_stop
+        self._key = idempotency_key
+
+    @property
+    def idempotency_key(self) -> str:
+        """What stands for this call in every attempt, made when somebody asks for it."""
+        return self._key if isinstance(self._key, str) else self._key()
 
     def cancelled(self) -> bool:
         """Whether the call was asked to stop."""
@@ -42,6 +54,7 @@ class CallContext:
             "task_id": self.task_id,
             "task_name": self.task_name,
             "attempt": self.attempt,
+            "idempotency_key": self.idempotency_key,
         }
 
 
@@ -75,10 +88,28 @@ def cancelled() -> bool:
 def attempt() -> int:
     """Which attempt of its task the call that runs here is, from 1 on.
 
+    In a durable run that goes on after a failure, attempts made before are counted.
+
     Raises:
         CascadeError: there is no call here.
     """
+    return _context_for("attempt()").attempt
+
+
+def idempotency_key() -> str:
+    """What stands for the call that runs here in every attempt at it: 32 hexadecimal digits.
+
+    A durable run calls a task again if it was killed before the end of the call was committed. An outside system that
+    takes such a key does what it is asked once.
+
+    Raises:
+        CascadeError: there is no call here.
+    """
+    return _context_for("idempotency_key()").idempotency_key
+
+
+def _context_for(question: str) -> CallContext:
     context = call_context()
     if context is None:
-        raise CascadeError("attempt() tells about the call of a task, and no task runs here")
-    return context.attempt
+        raise CascadeError(f"{question} tells about the call of a task, and no task runs here")
+    return context

@@ -316,7 +316,7 @@ class UnserializableValueError(CascadeError, TypeError):
         return (
             f"{task}cannot keep {self.path}: a {kind} ({self.problem}); expected plain data, a registered dataclass, "
             "or what pickle can take. Return data or the path of a file instead, let whoever needs a live object "
-            "inject a resource, or define its class at the top level of a module and register it"
+            "inject a resource, or define its class at the top level of a module and register it with cs.register_type"
         )
 
 

@@ -1,7 +1,7 @@
 """Values as signed bytes, for stores that outlive the process."""
 
 from cascade.adapters.serializers.errors import SigningKeyError
-from cascade.adapters.serializers.registry import register
+from cascade.adapters.serializers.registry import register_type
 from cascade.adapters.serializers.signed import SignedSerializer
 from cascade.adapters.serializers.signing_key import load_signing_key
 from cascade.spec.exceptions import ChangedCodeError, CorruptedValueError, UnserializableValueError
@@ -13,5 +13,5 @@ __all__ = [
     "SigningKeyError",
     "UnserializableValueError",
     "load_signing_key",
-    "register",
+    "register_type",
 ]

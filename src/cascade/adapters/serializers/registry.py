@@ -65,7 +65,7 @@ _enums: dict[type, str] = {}
 _by_name: dict[str, type] = {}
 
 
-def register(cls: type[T]) -> type[T]:
+def register_type(cls: type[T]) -> type[T]:
     """Let stored values hold instances of a dataclass, a `NamedTuple` or an enum without pickle.
 
     They are stored by the class's name and the names of its fields, and made again without calling `__init__`.
@@ -79,7 +79,7 @@ def register(cls: type[T]) -> type[T]:
         DeclarationError: the class is of another kind, is defined in a function, or says itself how it is pickled.
 
     >>> from dataclasses import dataclass
-    >>> @register
+    >>> @register_type
     ... @dataclass
     ... class Order:
     ...     number: int
@@ -89,7 +89,7 @@ def register(cls: type[T]) -> type[T]:
     Order(number=7)
     """
     if not isinstance(cls, type):
-        raise DeclarationError(f"register takes a class, not {cls!r}")
+        raise DeclarationError(f"register_type takes a class, not {cls!r}")
     if "<locals>" in cls.__qualname__:
         raise DeclarationError(
             f"'{cls.__qualname__}' is defined in a function, so its name tells no process which class it is; "

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from cascade.runtime.scheduler import Continuation, Scheduler
     from cascade.spec.lazy_types import LazyResult
     from cascade.spec.protocols import Clock, Serializer, Store
-    from cascade.spec.records import RecordKind, RunStatus
+    from cascade.spec.records import RecordKind, RunStatus, Signal
 
 Rescue = tuple[tuple[Any, ...], ...]
 
@@ -88,8 +88,11 @@ class Journal:
         self._known: dict[bytes, dict[bytes, Record]] = {}
         self._inner: dict[tuple[bytes, bytes], bytes] = {}
         self._scopes_in: dict[bytes, list[bytes]] = {}
+        self._attempts: dict[tuple[bytes, bytes], int] = {}
         self._volatile: set[str] = set()
         for record in records:
+            if record.kind == "failed":
+                self._attempts[record.scope, record.node] = record.attempt
             if record.kind in ("value", "continues"):
                 self._known.setdefault(record.scope, {})[record.node] = record
             if record.inner is not None and record.kind == "continues":
@@ -121,6 +124,10 @@ class Journal:
         known = self._known.pop(mapping.scope, None)
         if known:
             mapping.recalled = {int.from_bytes(key, "big"): record for key, record in known.items()}
+
+    def earlier_attempts(self, scope: bytes, node: bytes) -> int:
+        """How many attempts at a call have failed before the run was resumed."""
+        return self._attempts.get((scope, node), 0) if self._attempts else 0
 
     def target(self) -> Record | None:
         """What the whole run goes on with, if its first graph has been left behind."""
@@ -256,6 +263,7 @@ class Journal:
         now = self._clock.now()
         since = now if not began else now - max(0.0, self._clock.monotonic() - began)
         inner = self._inner.pop((scope, node), None) if self._inner else None
+        attempt += self.earlier_attempts(scope, node)
         label = parent.label_of(place)
         return Record(
             scope, node, kind, 0, label, parent.name_of(place), attempt, since, now, detail, shown, payload, inner
@@ -264,6 +272,10 @@ class Journal:
     def _submit(self, entry: Entry) -> None:
         if self._error is None:
             self._writer.submit(entry)
+
+    async def signals(self) -> list[Signal]:
+        """The signals of the run that were not taken."""
+        return await self._writer.call(partial(self._writer.store.signals, self.run_id))
 
     # On the writer's thread.
 

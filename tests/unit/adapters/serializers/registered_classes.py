@@ -7,12 +7,12 @@ from enum import Enum, Flag, IntEnum, auto
 from functools import cached_property
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
-from cascade.adapters.serializers import register
+from cascade.adapters.serializers import register_type
 
 T = TypeVar("T")
 
 
-@register
+@register_type
 @dataclass
 class Order:
     number: int
@@ -29,50 +29,50 @@ class Order:
         return self.number * 2
 
 
-@register
+@register_type
 @dataclass(frozen=True, slots=True)
 class Frozen:
     x: Any
     y: Any = None
 
 
-@register
+@register_type
 @dataclass
 class Link:
     following: Any
 
 
-@register
+@register_type
 @dataclass
 class Empty:
     pass
 
 
-@register
+@register_type
 @dataclass
 class Box(Generic[T]):
     content: T
 
 
-@register
+@register_type
 class Point(NamedTuple):
     x: Any
     y: Any
 
 
-@register
+@register_type
 class Color(Enum):
     RED = "r"
     GREEN = object()
     ROUGE = RED
 
 
-@register
+@register_type
 class Level(IntEnum):
     LOW = 1
 
 
-@register
+@register_type
 class Access(Flag):
     READ = auto()
     WRITE = auto()

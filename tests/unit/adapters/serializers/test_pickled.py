@@ -67,7 +67,7 @@ def test_what_cannot_be_kept_is_named_with_its_place(value, path):
     else:
         assert error.path.startswith("result's key <")
     assert f"cannot keep {error.path}: a _thread.lock (cannot pickle '_thread.lock' object)" in str(error)
-    assert "register it" in str(error)
+    assert "register it with cs.register_type" in str(error)
 
 
 def test_the_error_takes_the_name_of_the_task():

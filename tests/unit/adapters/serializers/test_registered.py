@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from cascade.adapters.serializers import ChangedCodeError, SignedSerializer, register, registry
+from cascade.adapters.serializers import ChangedCodeError, SignedSerializer, register_type, registry
 from cascade.adapters.serializers.reading import read_plain
 from cascade.adapters.serializers.source import NotPlain
 from cascade.adapters.serializers.writing import write_plain
@@ -116,7 +116,7 @@ def module_class(name: str, *fields: str) -> type:
 
 
 def test_a_name_that_nobody_registered_is_told_and_not_imported():
-    written = write_plain(register(module_class("Sale", "x"))(1))
+    written = write_plain(register_type(module_class("Sale", "x"))(1))
     registry._by_name.clear()
     with pytest.raises(ChangedCodeError, match="'shop:Sale', which no class is registered as") as caught:
         read_plain(written)
@@ -125,16 +125,16 @@ def test_a_name_that_nobody_registered_is_told_and_not_imported():
 
 
 def test_other_fields_are_told():
-    written = write_plain(register(module_class("Sale", "x", "y"))(1, 2))
-    register(module_class("Sale", "x", "z"))
+    written = write_plain(register_type(module_class("Sale", "x", "y"))(1, 2))
+    register_type(module_class("Sale", "x", "z"))
     with pytest.raises(ChangedCodeError, match="with the fields x, y and now has the fields x, z"):
         read_plain(written)
 
 
 def test_a_class_that_is_loaded_again_takes_the_place_of_the_first():
-    earlier = register(module_class("Sale", "x"))
+    earlier = register_type(module_class("Sale", "x"))
     written = write_plain(earlier(1))
-    later = register(module_class("Sale", "x"))
+    later = register_type(module_class("Sale", "x"))
     assert type(read_plain(written)) is later
     with pytest.raises(NotPlain):
         write_plain(earlier(1))
@@ -142,17 +142,17 @@ def test_a_class_that_is_loaded_again_takes_the_place_of_the_first():
 
 def test_members_and_kinds_that_are_gone_are_told():
     def color(*names: str) -> type[enum.Enum]:
-        return register(enum.Enum("Paint", list(names), module="shop", qualname="Paint"))
+        return register_type(enum.Enum("Paint", list(names), module="shop", qualname="Paint"))
 
     paint = write_plain(color("RED").RED)
     color("BLUE")
     with pytest.raises(ChangedCodeError, match="'shop:Paint', which has no member 'RED' now"):
         read_plain(paint)
-    register(module_class("Paint", "x"))
+    register_type(module_class("Paint", "x"))
     with pytest.raises(ChangedCodeError, match="was an enum and is none now"):
         read_plain(paint)
-    sale = write_plain(register(module_class("Sale", "x"))(1))
-    register(enum.Enum("Sale", ["x"], module="shop", qualname="Sale"))
+    sale = write_plain(register_type(module_class("Sale", "x"))(1))
+    register_type(enum.Enum("Sale", ["x"], module="shop", qualname="Sale"))
     with pytest.raises(ChangedCodeError, match="now has no fields"):
         read_plain(sale)
 
@@ -163,7 +163,7 @@ def test_local_classes_cannot_be_registered():
         x: int
 
     with pytest.raises(DeclarationError, match="is defined in a function"):
-        register(Local)
+        register_type(Local)
 
 
 class Plain:
@@ -224,27 +224,27 @@ class WithComputed(Computed):
         (MadeByHand, "has a __new__ of its own"),
         (WithMoreSlots, "'MoreSlots' has the slots hidden"),
         (WithComputed, "computes 'x'"),
-        (7, "register takes a class, not 7"),
+        (7, "register_type takes a class, not 7"),
     ],
 )
 def test_classes_that_are_more_than_their_fields_are_refused(cls, problem):
     with pytest.raises(DeclarationError, match=problem):
-        register(cls)
+        register_type(cls)
 
 
 def test_old_named_tuples_are_taken():
     Pair = namedtuple("Pair", "a b")  # noqa: PYI024 - what this makes is taken too
     Pair.__module__ = "shop"
-    register(Pair)
+    register_type(Pair)
     assert read_plain(write_plain(Pair(1, 2))) == (1, 2)
 
 
 def test_a_class_of_a_script_has_one_name_in_every_process(tmp_path):
     source = (
         "from dataclasses import dataclass\n"
-        "from cascade.adapters.serializers import register\n"
+        "from cascade.adapters.serializers import register_type\n"
         "from cascade.adapters.serializers.writing import write_plain\n"
-        "@register\n@dataclass\nclass Sale:\n    x: int\n"
+        "@register_type\n@dataclass\nclass Sale:\n    x: int\n"
         "print(write_plain(Sale(1)).hex())\n"
     )
     (tmp_path / "shop_script.py").write_text(source)

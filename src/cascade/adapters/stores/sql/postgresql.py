@@ -47,7 +47,10 @@ class PostgresqlDatabase:
     """
 
     files = None
-    version_table_exists = "SELECT 1 WHERE to_regclass('cascade_schema_version') IS NOT NULL"
+    # Asked of the catalogue: `to_regclass` may answer from before the lock for migrations was waited for.
+    version_table_exists = (
+        "SELECT 1 FROM pg_catalog.pg_class WHERE relname = 'cascade_schema_version' AND pg_table_is_visible(oid)"
+    )
 
     def __init__(self, url: URL, shown: str, clock: Clock) -> None:
         try:

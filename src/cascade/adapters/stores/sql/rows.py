@@ -13,6 +13,9 @@ from cascade.spec.records import Record, RunRow, Signal
 Row = Sequence[Any]
 
 
+DAMAGED: Final = "a row is not as it was written; restore the store from a backup, or delete it to begin anew"
+
+
 class DamagedRow(Exception):
     """A row is not as it was written."""
 

@@ -137,6 +137,9 @@ class SqliteDatabase:
             yield
         except self._driver.Error as error:
             raise self.failure(doing, self._explain(error)) from error
+        except UnicodeDecodeError as error:
+            # A column, or even SQLite's own message, has bytes in it that are no text.
+            raise self.failure(doing, _REMEDIES[11]) from error
         except StoreError:
             raise
         except OSError as error:

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
+from cascade.adapters.stores.sql.cached_payloads import CachedPayloads
 from cascade.adapters.stores.sql.journal import Journal, NotTheOwner, fold
+from cascade.adapters.stores.sql.large_payloads import LargePayloads
 from cascade.adapters.stores.sql.ledger import places_of_run
 from cascade.adapters.stores.sql.migrations import migrate
-from cascade.adapters.stores.sql.payload_files import INLINE_BYTES
 from cascade.adapters.stores.sql.postgresql import PostgresqlDatabase
 from cascade.adapters.stores.sql.rows import (
+    DAMAGED,
     DamagedRow,
     StoredRun,
-    cached_from_row,
-    cached_to_row,
     key_of,
     owner_to_row,
     record_from_row,
@@ -59,6 +59,8 @@ class SqlStore:
         self._chance = Randomness()
         self._database = open_database(url, self._clock)
         self._sql = Statements(self._database.dialect)
+        self._payloads = LargePayloads(self._database, self._sql)
+        self._cache = CachedPayloads(self._database, self._sql, self._payloads)
         self._journals: dict[str, Journal] = {}
         self._runs_checked = False
         try:
@@ -74,8 +76,6 @@ class SqlStore:
     def close(self) -> None:
         self._journals.clear()
         self._database.close()
-
-    # Runs
 
     def claim(self, row: RunRow, *, over: int | None) -> RunRow | None:
         token = self._token()
@@ -171,10 +171,8 @@ class SqlStore:
 
         removed = self._database.transact(doing, work)
         self._journals.pop(run_id, None)
-        self._remove_files(doing, freed)
+        self._payloads.remove_unused(doing, freed)
         return removed
-
-    # Records
 
     def records(self, run_id: str) -> list[Record]:
         doing = f"read the records of the run {run_id!r}"
@@ -192,10 +190,18 @@ class SqlStore:
             return rows
 
         rows = self._sound(doing, work)
-        journal = self._journals.get(run_id)
-        if journal is not None:
-            journal.learn(rows)
-        return [record_from_row(row, lambda digest: self._read_file(doing, digest)) for row in fold(rows)]
+        while True:
+            journal = self._journals.get(run_id)
+            if journal is not None:
+                journal.learn(rows)
+            try:
+                return [record_from_row(row, lambda digest: self._payloads.read(doing, digest)) for row in fold(rows)]
+            except StoreError:
+                # Whoever only looks may come between a file and its row, which the owner has dropped meanwhile.
+                again = self._sound(doing, work)
+                if again == rows:
+                    raise
+                rows = again
 
     def write(
         self, run_id: str, epoch: int, records: Sequence[Record], dropped: Sequence[bytes], lease_until: float
@@ -225,7 +231,7 @@ class SqlStore:
     ) -> None:
         """Write records in one transaction with an update of the owner of the run, whose epoch must be right."""
         doing = f"write to the run {run_id!r}"
-        files = self._write_files(doing, records)
+        files = self._payloads.write_all(doing, records)
         freed: set[bytes] = set()
 
         def work(cursor: Cursor) -> Journal:
@@ -239,7 +245,7 @@ class SqlStore:
             except NotTheOwner:
                 raise _owned(run_id, self._find(cursor, doing, key_of(run_id))) from None
             for position, digest in files.items():
-                self._ensure_file(digest, records[position].payload)
+                self._payloads.ensure(digest, records[position].payload)
             return journal
 
         try:
@@ -248,7 +254,7 @@ class SqlStore:
             self._journals.pop(run_id, None)
             raise
         journal.committed()
-        self._remove_files(doing, freed.difference(files.values()))
+        self._payloads.remove_unused(doing, freed.difference(files.values()))
 
     def _journal(self, cursor: Cursor, doing: str, run_id: str, epoch: int) -> Journal:
         journal = self._journals.get(run_id)
@@ -258,8 +264,6 @@ class SqlStore:
                 raise _owned(run_id, found)
             journal = self._journals[run_id] = Journal(found.number, epoch, self._sql, new=False)
         return journal
-
-    # Signals
 
     def send(self, run_id: str, name: str, payload: str, sent: float) -> None:
         token = self._token()
@@ -279,173 +283,23 @@ class SqlStore:
 
         return self._sound(f"read the signals of the run {run_id!r}", work)
 
-    # The cache
-
     def cached(self, key: str, now: float) -> bytes | None:
-        doing = "read a cached value"
-        digest = key_of(key)
-
-        def look(cursor: Cursor) -> tuple[bytes | None, bytes | None] | None:
-            cursor.execute(self._sql.find_cached, (digest,))
-            row = cursor.fetchone()
-            if row is None:
-                return None
-            payload, file, _, expires = cached_from_row(row)
-            return None if expires is not None and expires <= now else (payload, file)
-
-        def use(cursor: Cursor) -> tuple[bytes | None, bytes | None] | None:
-            found = look(cursor)
-            if found is not None:
-                cursor.execute(self._sql.use_cached, (now, digest))
-            return found
-
-        if self._sound(doing, look) is None:
-            return None
-        # That a value was used may be forgotten with the power; a hit shall not wait for the disk.
-        found = self._database.transact(doing, use, relaxed=True)
-        if found is None:
-            return None
-        payload, file = found
-        return payload if file is None else self._read_file(doing, file)
+        return self._cache.find(key, now)
 
     def cache(self, key: str, payload: bytes, now: float, expires: float | None, most_bytes: int) -> None:
-        doing = "keep a cached value"
-        digest = key_of(key)
-        kept = len(payload) <= most_bytes
-        file = self._write_file(doing, payload) if kept else None
-        freed: set[bytes] = set()
-
-        def work(cursor: Cursor) -> None:
-            freed.clear()
-            # The total first: it is the lock that keeps two processes from evicting at once.
-            cursor.execute(self._sql.grow_cache, (len(payload) if kept else 0,))
-            freed.update(self._let_go(cursor, self._cached_sizes(cursor, digest)))
-            if kept:
-                cursor.execute(self._sql.add_cached, cached_to_row(key, payload, file, expires, now))
-            cursor.execute(self._sql.cache_bytes)
-            (total,) = cursor.fetchone()
-            if total > most_bytes:
-                cursor.execute(self._sql.least_used)
-                evicted: list[tuple[bytes, int, bytes | None]] = []
-                for entry in cursor.fetchall():
-                    if total <= most_bytes:
-                        break
-                    if entry[0] != digest:
-                        evicted.append(entry)
-                        total -= entry[1]
-                freed.update(self._let_go(cursor, evicted))
-            if file is not None:
-                self._ensure_file(file, payload)
-
-        self._database.transact(doing, work)
-        self._remove_files(doing, freed - {file})
+        self._cache.keep(key, payload, now, expires, most_bytes)
 
     def uncache(self, key: str) -> None:
-        doing = "forget a cached value"
-
-        def work(cursor: Cursor) -> set[bytes]:
-            cursor.execute(self._sql.grow_cache, (0,))
-            return self._let_go(cursor, self._cached_sizes(cursor, key_of(key)))
-
-        self._remove_files(doing, self._database.transact(doing, work))
-
-    def _cached_sizes(self, cursor: Cursor, digest: bytes) -> list[tuple[bytes, int, bytes | None]]:
-        cursor.execute(self._sql.find_cached, (digest,))
-        return [(row[0], row[4], row[3]) for row in cursor.fetchall()]
-
-    def _let_go(self, cursor: Cursor, entries: Sequence[tuple[bytes, int, bytes | None]]) -> set[bytes]:
-        """Forget cached values of known keys, sizes and files; the files that may not be used any more."""
-        if entries:
-            cursor.executemany(self._sql.remove_cached, [entry[:1] for entry in entries])
-            cursor.execute(self._sql.grow_cache, (-sum(entry[1] for entry in entries),))
-        return {file for _, _, file in entries if file is not None}
-
-    # What is left over
+        self._cache.forget(key)
 
     def sweep(self, now: float) -> int:
         doing = "remove what nothing refers to"
         files = self._database.files
 
-        def work(cursor: Cursor) -> int:
-            cursor.execute(self._sql.grow_cache, (0,))
-            cursor.execute(self._sql.expired, (now,))
-            expired = cursor.fetchall()
-            self._let_go(cursor, expired)
-            return len(expired)
-
-        removed = self._database.transact(doing, work, point="store.sweep")
+        removed = self._database.transact(doing, lambda cursor: self._cache.expire(cursor, now), point="store.sweep")
         if files is not None:
-            removed += self._remove_files(doing, files.digests(), unfinished=True)
+            removed += self._payloads.remove_unused(doing, files.digests(), unfinished=True)
         return removed
-
-    # Files of large payloads
-
-    def _write_files(self, doing: str, records: Sequence[Record]) -> dict[int, bytes]:
-        if self._database.files is None:
-            return {}
-        found: dict[int, bytes] = {}
-        for position, record in enumerate(records):
-            payload = record[11]
-            if payload is not None and len(payload) > INLINE_BYTES:
-                digest = self._write_file(doing, payload)
-                assert digest is not None
-                found[position] = digest
-        return found
-
-    def _write_file(self, doing: str, payload: bytes) -> bytes | None:
-        files = self._database.files
-        if files is None or len(payload) <= INLINE_BYTES:
-            return None
-        try:
-            return files.write(payload)
-        except FileNotFoundError:
-            # Somebody who swept took it for left over; it is written under the lock.
-            return files.digest(payload)
-        except OSError as error:
-            raise self._file_failure(doing, error) from error
-
-    def _ensure_file(self, digest: bytes, payload: bytes | None) -> None:
-        files = self._database.files
-        assert files is not None
-        assert payload is not None
-        if not files.has(digest):
-            files.write(payload)
-
-    def _read_file(self, doing: str, digest: bytes) -> bytes:
-        files = self._database.files
-        assert files is not None
-        try:
-            return files.read(digest)
-        except FileNotFoundError:
-            problem = "is missing; restore it from a backup, or remove the run to begin anew"
-        except ValueError:
-            problem = "was altered; restore it from a backup, or remove the run to begin anew"
-        except OSError as error:
-            raise self._file_failure(doing, error) from error
-        raise self._database.failure(doing, f"the file {str(files.path(digest))!r} {problem}")
-
-    def _remove_files(self, doing: str, digests: Iterable[bytes], *, unfinished: bool = False) -> int:
-        """Remove files that no row names, under the lock for writing."""
-        files = self._database.files
-        candidates = [] if files is None else list(digests)
-        if files is None or not (candidates or unfinished):
-            return 0
-
-        def work(cursor: Cursor) -> int:
-            removed = files.remove_unfinished() if unfinished else 0
-            for digest in candidates:
-                cursor.execute(self._sql.file_is_used, (digest, digest))
-                if not cursor.fetchone()[0]:
-                    files.remove(digest)
-                    removed += 1
-            return removed
-
-        return self._database.transact(doing, work)
-
-    def _file_failure(self, doing: str, error: OSError) -> StoreError:
-        return self._database.failure(doing, f"{error.strerror or error} ({error.filename})")
-
-    # What all share
 
     def _find(self, cursor: Cursor, doing: str, key: bytes) -> StoredRun | None:
         cursor.execute(self._sql.find_run, (key,))
@@ -470,9 +324,7 @@ class SqlStore:
             raise self._damaged(doing) from None
 
     def _damaged(self, doing: str) -> StoreError:
-        return self._database.failure(
-            doing, "a row is not as it was written; restore the store from a backup, or delete it to begin anew"
-        )
+        return self._database.failure(doing, DAMAGED)
 
     def _token(self) -> bytes:
         return struct.pack("<dd", self._chance.random(), self._chance.random())
