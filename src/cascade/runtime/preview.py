@@ -7,12 +7,19 @@ from typing import Any, Final
 
 _LONGEST: Final = 200
 
+_BRIEF: Final = frozenset({bool, float, type(None)})
+"""Types whose every `repr` is short and the program's own."""
+
+_LARGE: Final = 10**18
+
 _short: Final = reprlib.Repr()
 _short.maxstring = _short.maxother = _short.maxlong = 80
 
 
 def preview(value: Any) -> str:
     """A bounded `repr` that never raises."""
+    if type(value) in _BRIEF or (type(value) is int and -_LARGE < value < _LARGE):
+        return repr(value)
     try:
         text = _short.repr(value)
     except Exception as error:

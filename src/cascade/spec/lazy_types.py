@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from itertools import count
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, NoReturn, TypeVar
 
-from cascade.spec.containers import PLAIN, Packed, Shape, pack, pack_arguments, shape_of
+from cascade.spec.containers import PLAIN, Packed, Shape, may_hold_lazy, pack, pack_arguments, shape_of
 from cascade.spec.exceptions import DeclarationError, LazyAttributeError, LazyValueError
-from cascade.spec.policy import Fluent, Policy
+from cascade.spec.policy import Fluent, Policy, is_lazy
 
 if TYPE_CHECKING:
     from types import CodeType
@@ -89,6 +89,12 @@ class LazyResult(Fluent, Generic[R_co]):
             )
 
     def __getitem__(self, key: Any) -> LazyResult[Any]:
+        if type(key) not in PLAIN:
+            for part in key if type(key) is tuple else (key,):
+                if type(part) is slice and any(is_lazy(end) for end in (part.start, part.stop, part.step)):
+                    _misused(self, "cannot be sliced by a lazy value", "x[:n]", "a task that slices:  first(x, n)")
+            if may_hold_lazy(key):
+                key = as_lazy(key)
         return Derived("getitem", _get_item, (self, key))
 
     def unpack(self, n: int) -> tuple[LazyResult[Any], ...]:

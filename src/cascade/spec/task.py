@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Final, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Final, Generic, NoReturn, ParamSpec, TypeVar, overload
 
 from cascade.spec.containers import PLAIN, Shape, may_hold_lazy, pack_arguments, shape_of
 from cascade.spec.exceptions import DeclarationError, LazyValueError, TaskArgumentError
@@ -122,7 +122,8 @@ class Task(Fluent, Generic[P, R]):
         self._bound_args: tuple[Any, ...] = ()
         self._bound_kwargs: Mapping[str, Any] = _NO_ARGUMENTS
         self._signature: inspect.Signature | None = None
-        self._forms: set[tuple[Any, ...]] = set()
+        # The forms of call that were found right, with the arguments by name that can as well be given by position.
+        self._forms: dict[tuple[Any, ...], tuple[str, ...]] = {}
         # How many positional arguments alone are certainly right; read off the signature at the first call.
         self._least = 1
         self._most = 0
@@ -168,7 +169,7 @@ class Task(Fluent, Generic[P, R]):
                 raise self._misfit(error) from None
         twin = self._twin()
         twin._bound_args, twin._bound_kwargs = bound
-        twin._forms = set()
+        twin._forms = {}
         twin._least, twin._most = 1, 0
         return twin
 
@@ -196,12 +197,14 @@ class Task(Fluent, Generic[P, R]):
         for label, value in mapped.items():
             self._check_map_input(label, value)
         positional = len(self._bound_args)
-        args, kwargs = self._bound_args, self._bound_kwargs
+        args = self._bound_args
+        # As in a call, what is given here replaces what was fixed before.
+        kwargs = {name: value for name, value in self._bound_kwargs.items() if name not in named}
         by_place: dict[str, Any] = dict(named)
         signature = self.signature
         if signature is not None:
             try:
-                signature.bind(*args, *inputs, **{**kwargs, **named})
+                signature.bind(*args, *inputs, **kwargs, **named)
             except TypeError as error:
                 by_place, problem = self._positional_only_by_name(named, len(inputs))
                 if problem:
@@ -308,7 +311,7 @@ class Task(Fluent, Generic[P, R]):
         self.__dict__.update(state.pop("__dict__"))
         for slot, value in state.items():
             setattr(self, slot, value)
-        self._signature, self._forms, self._least, self._most = None, set(), 1, 0
+        self._signature, self._forms, self._least, self._most = None, {}, 1, 0
 
     def __repr__(self) -> str:
         return f"<task {self.name}>"
@@ -320,7 +323,9 @@ class Task(Fluent, Generic[P, R]):
         if self._bound_kwargs:
             kwargs = {**self._bound_kwargs, **kwargs}
         form = (len(args), *kwargs)
-        if form not in self._forms:
+        movable = self._forms.get(form)
+        if movable is None:
+            movable = ()
             signature = self.signature
             if signature is not None:
                 try:
@@ -329,10 +334,15 @@ class Task(Fluent, Generic[P, R]):
                     raise self._misfit(error, kwargs) from None
                 if not self._bound_args and not self._bound_kwargs and not self.checks_calls:
                     self._least, self._most = _positional_range(signature)
+                movable = _movable(self.function, signature, len(args), kwargs)
             if len(self._forms) < _MOST_CALL_FORMS:
-                self._forms.add(form)
+                self._forms[form] = movable
         if self.checks_calls:
             self.check_call(args, kwargs)
+        if movable:
+            # By position where that says the same: then the call is a plain one for the graph, the plan and the run.
+            args = (*args, *[kwargs[name] for name in movable])
+            kwargs = {name: value for name, value in kwargs.items() if name not in movable}
         return args, kwargs
 
     def check_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
@@ -408,11 +418,44 @@ def _positional_range(signature: inspect.Signature) -> tuple[int, int]:
     return least, most
 
 
+def _movable(
+    function: Callable[..., Any], signature: inspect.Signature, taken: int, kwargs: Mapping[str, Any]
+) -> tuple[str, ...]:
+    """Which arguments by name can as well be given by position: those of the parameters that come next, without a gap."""
+    names: list[str] = []
+    if takes_what_it_tells(function):
+        for parameter in list(signature.parameters.values())[taken:]:
+            if parameter.kind is not parameter.POSITIONAL_OR_KEYWORD or parameter.name not in kwargs:
+                break
+            names.append(parameter.name)
+    return tuple(names)
+
+
+def takes_what_it_tells(function: Callable[..., Any]) -> bool:
+    """Whether a signature is the function's own: a decorator's may be that of what it wraps, and take names only."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return (
+        inspect.isroutine(function) and not hasattr(function, "__wrapped__") and not hasattr(function, "__signature__")
+    )
+
+
 def _is_async(function: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(function) or (
         not inspect.isroutine(function)
         and not isinstance(function, functools.partial)
         and inspect.iscoroutinefunction(getattr(type(function), "__call__", None))  # noqa: B004 - is it a coroutine function?
+    )
+
+
+def _refuse_generator(function: Callable[..., Any]) -> NoReturn:
+    name, asynchronous = _default_name(function), inspect.isasyncgenfunction(function)
+    raise DeclarationError(
+        f"'{name}' is {'an async' if asynchronous else 'a'} generator function: a call of it would give a generator "
+        "and run nothing of it.\n"
+        f"  wrong: @cs.task on a function that yields\n"
+        f"  right: collect the items and return the list;  @cs.resource  for what has a teardown;  or give a generator "
+        "to map:  handle.map(item=items())"
     )
 
 
@@ -486,11 +529,8 @@ def task(
         raise DeclarationError(f"{function!r} is a task already; use its fluent methods to give it policies")
     if not callable(function):
         raise DeclarationError(f"a task is made from something callable, got {type(function).__name__} {function!r}")
-    if inspect.isasyncgenfunction(function):
-        raise DeclarationError(
-            f"'{_default_name(function)}' is an async generator function, whose items nobody would await; "
-            "return a list, or make it a resource"
-        )
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        _refuse_generator(function)
     policy = Policy(
         run_if=None if run_if is None else checked_condition(run_if),
         after=checked_predecessors(tuple(after)),

@@ -7,6 +7,7 @@ The signature covers version, kind, context and body. It is checked before a byt
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 from typing import Any
 
@@ -23,6 +24,8 @@ _PICKLED = bytes((_VERSION, ord("K")))
 _SIGNATURE_AT = 2
 _BODY_AT = _SIGNATURE_AT + 32
 _LEAST_KEY_BYTES = 32
+_BLOCK = 64
+"""Bytes that SHA-256 takes at a time."""
 
 
 class SignedSerializer:
@@ -44,14 +47,16 @@ class SignedSerializer:
     {'rows': [1, 2.5, None]}
     """
 
-    __slots__ = ("_hmac",)
+    __slots__ = ("_inner", "_outer")
 
     def __init__(self, key: bytes) -> None:
         if len(key) < _LEAST_KEY_BYTES:
             raise DeclarationError(f"a key that signs must have at least {_LEAST_KEY_BYTES} bytes, not {len(key)}")
-        # Copied for each value, so that what only the key decides is done once: 1.1 us for a small value, and 1.6 with
-        # `hmac.digest` (2-core development machine).
-        self._hmac = hmac.new(key, digestmod="sha256")
+        # HMAC (RFC 2104) is a hash of a hash, each of which begins with a block made of the key. Both are begun once and
+        # copied for each value: 0.9 us for a small one, and 1.6 with `hmac.digest` (2-core development machine).
+        block = (hashlib.sha256(key).digest() if len(key) > _BLOCK else key).ljust(_BLOCK, b"\0")
+        self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in block))
+        self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in block))
 
     def dumps(self, value: object, *, context: bytes) -> bytes:
         """The value as bytes that `loads` accepts only with the same context.
@@ -100,9 +105,11 @@ class SignedSerializer:
         return b"".join((head, self._signature(head, context, *body), *body))
 
     def _signature(self, head: bytes, context: bytes, *body: bytes | memoryview) -> bytes:
-        signature = self._hmac.copy()
+        inner = self._inner.copy()
         # The length keeps the end of the context from passing for the beginning of a body.
-        signature.update(head + len(context).to_bytes(8, "big") + context)
+        inner.update(b"%b%b%b" % (head, len(context).to_bytes(8, "big"), context))
         for part in body:
-            signature.update(part)
-        return signature.digest()
+            inner.update(part)
+        outer = self._outer.copy()
+        outer.update(inner.digest())
+        return outer.digest()

@@ -161,7 +161,7 @@ class Journal:
         if type(value) is TakenSignal:
             signal, value = value.number, value.value
         scope, node = parent.key_of(place)
-        payload = self._payload(scope, node, 0, value, parent.name_of(place))
+        payload = self._payload(scope, node, 0, value, parent, place)
         record = self._record(
             parent, place, "value" if payload is not None else "volatile", began, attempt, payload, preview(value)
         )
@@ -205,7 +205,7 @@ class Journal:
         inner = scope_of_turn(scope, node, scheduler.turn)
         self.enter(scheduler, inner)
         dropped = self._leave(left) if left is not None and left.turn else ()
-        payload = self._payload(scope, node, scheduler.turn, (lazy, scheduler.rescue), lazy.name)
+        payload = self._payload(scope, node, scheduler.turn, (lazy, scheduler.rescue), waiting, place)
         self._inner[scope, node] = inner
         self._scopes_in.setdefault(scope, []).append(inner)
         if payload is None:
@@ -233,11 +233,14 @@ class Journal:
                 inside.remove(left.scope)
         return tuple(dropped)
 
-    def _payload(self, scope: bytes, node: bytes, turn: int, value: Any, name: str) -> bytes | None:
+    def _payload(
+        self, scope: bytes, node: bytes, turn: int, value: Any, parent: Continuation | None, place: int
+    ) -> bytes | None:
         """The value as bytes; `None` with a warning, once a task, where it has none."""
         try:
             return self._serializer.dumps(value, context=signed_for(self._run, scope, node, turn))
         except UnserializableValueError as error:
+            name = "the run itself" if parent is None else parent.name_of(place)
             error.task_name = name
             if name not in self._volatile:
                 self._volatile.add(name)
@@ -340,7 +343,7 @@ class Journal:
         self._writer.store.finish(self.run_id, self.epoch, status, error, self._clock.now())
 
     def _note_result(self, value: Any) -> None:
-        payload = self._payload(ROOT, RESULT, 0, value, "the run itself")
+        payload = self._payload(ROOT, RESULT, 0, value, None, 0)
         now = self._clock.now()
         kind: RecordKind = "value" if payload is not None else "volatile"
         record = Record(ROOT, RESULT, kind, 0, "result", "", 1, now, now, None, preview(value), payload, None)
