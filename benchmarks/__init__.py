@@ -1,0 +1,1 @@
+"""What Cascade costs, beside the least it could cost and beside other tools: `python -m benchmarks --help`."""
