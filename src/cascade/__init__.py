@@ -40,7 +40,9 @@ from cascade.spec.exceptions import RunCancelledError as RunCancelledError
 from cascade.spec.exceptions import RunError as RunError
 from cascade.spec.exceptions import RunFailedGroup as RunFailedGroup
 from cascade.spec.exceptions import RunOwnedError as RunOwnedError
+from cascade.spec.exceptions import RunTimeoutError as RunTimeoutError
 from cascade.spec.exceptions import StoreError as StoreError
+from cascade.spec.exceptions import StoreWarning as StoreWarning
 from cascade.spec.exceptions import TaskArgumentError as TaskArgumentError
 from cascade.spec.exceptions import TaskResultError as TaskResultError
 from cascade.spec.exceptions import TaskTimeoutError as TaskTimeoutError
@@ -61,6 +63,7 @@ from cascade.spec.resource import Outcome as Outcome
 from cascade.spec.resource import inject as inject
 from cascade.spec.resource import resource as resource
 from cascade.spec.routing import Router as Router
+from cascade.spec.secret import Secret as Secret
 from cascade.spec.task import Task as Task
 from cascade.spec.task import task as task
 
@@ -79,6 +82,8 @@ if TYPE_CHECKING:
     from cascade.app import create_engine as create_engine
     from cascade.app import run as run
     from cascade.graph.digest import UndigestibleError as UndigestibleError
+    from cascade.handle import RunHandle as RunHandle
+    from cascade.handle import start as start
     from cascade.providers.documents import DocumentError as DocumentError
     from cascade.providers.documents import load_json as load_json
     from cascade.providers.documents import load_toml as load_toml
@@ -120,6 +125,7 @@ _LAZY: Final = {
     "InputsCache": "cascade.adapters.cache.inputs",
     "LookupPathError": "cascade.providers.lookup",
     "MessageBus": "cascade.runtime.bus",
+    "RunHandle": "cascade.handle",
     "RemoteTaskError": "cascade.adapters.executors.shipping",
     "ShellError": "cascade.providers.shell",
     "ShellOutputError": "cascade.providers.shell",
@@ -143,6 +149,7 @@ _LAZY: Final = {
     "run": "cascade.app",
     "sleep_until": "cascade.runtime.waiting",
     "shell": "cascade.providers.shell",
+    "start": "cascade.handle",
     "template": "cascade.providers.text",
     "template_file": "cascade.providers.text",
     "testing": "cascade.testing",

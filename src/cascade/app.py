@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextvars import copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from cascade.adapters.cache.memory import InMemoryCacheBackend
 from cascade.adapters.executors.local import LocalExecutor
 from cascade.adapters.solvers.native import NativeSolver
 from cascade.adapters.telemetry import reporting
 from cascade.runtime.engine import Engine
-from cascade.runtime.run import current_run
+from cascade.runtime.run import run_here
 from cascade.runtime.spare_loop import run_on_spare_loop
 from cascade.spec.exceptions import NestedRunError
 
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         run_id: str | None
         store: str | os.PathLike[str] | Store | DurableStore | None
         durability: Literal["committed", "relaxed"]
+        timeout: float | None
 
 
 A = TypeVar("A")
@@ -66,6 +67,7 @@ class _Shared:
     def _reset(self) -> None:
         self._lock = threading.Lock()
         self._executor: LocalExecutor | None = None
+        self._spare_engines: list[Engine] = []
         self.cache: CacheBackend = InMemoryCacheBackend()
 
     @property
@@ -75,7 +77,25 @@ class _Shared:
                 self._executor = LocalExecutor()
             return self._executor
 
+    def take_engine(self) -> Engine:
+        """An engine with nothing but defaults: one that served an earlier run, whose plans it knows, or a new one."""
+        try:
+            return self._spare_engines.pop()
+        except IndexError:
+            return create_engine(None, self.executor, cache=self.cache)
 
+    def give_back(self, engine: Engine) -> None:
+        """Keep an engine for the next run, if this one left nothing in it."""
+        if engine.is_as_new and not self._spare_engines:
+            self._spare_engines.append(engine)
+
+
+_DEFAULTS: Final[Mapping[str, Any]] = {
+    "system_resources": None, "resources": (), "on_failure": "stop", "log_level": "INFO", "log_format": "human",
+    "bus": None, "cache": None, "clock": None, "max_workers": None, "run_id": None, "store": None,
+    "durability": "committed", "timeout": None,
+}  # fmt: skip
+_PARTS: Final = ("system_resources", "bus", "cache", "clock", "max_workers")
 _shared = _Shared()
 
 
@@ -101,6 +121,7 @@ def create_engine(
         max_workers: the most worker threads at a time, 64 by default.
         store: keeps the runs, by its URL: `"sqlite:///flows.db"`, `"postgresql://..."`, `"redis://..."`.
     """
+    durable = None if store is None else _durable(store, clock)
     return Engine(
         solver or NativeSolver(),
         executor or LocalExecutor(64 if max_workers is None else max_workers, grace=grace, clock=clock),
@@ -108,12 +129,12 @@ def create_engine(
         state_backend=state_backend,
         system_resources=system_resources,
         resources=resources,
-        cache=InMemoryCacheBackend(clock=clock) if cache is None else cache,
+        cache=_cache_beside(durable, clock) if cache is None else cache,
         clock=clock,
         chance=chance,
         grace=grace,
         executors=executors,
-        store=None if store is None else _durable(store, clock),
+        store=durable,
     )
 
 
@@ -121,6 +142,15 @@ def _durable(store: str | os.PathLike[str] | Store | DurableStore, clock: Clock 
     from cascade.stores import open_durable
 
     return open_durable(store, clock=clock)
+
+
+def _cache_beside(durable: DurableStore | None, clock: Clock | None) -> CacheBackend:
+    """Where an engine that was given no cache keeps values: where its runs are, or else in memory."""
+    if durable is None:
+        return InMemoryCacheBackend(clock=clock)
+    from cascade.adapters.cache.store import store_cache
+
+    return store_cache(durable, clock)
 
 
 @overload
@@ -161,6 +191,7 @@ def run(
     run_id: str | None = None,
     store: str | os.PathLike[str] | Store | DurableStore | None = None,
     durability: Literal["committed", "relaxed"] = "committed",
+    timeout: float | None = None,
 ) -> Any:
     """Run what a target needs and return its value.
 
@@ -175,7 +206,8 @@ def run(
         log_level: how much is told on stderr: `"DEBUG"`, `"INFO"`, `"WARNING"`, `"ERROR"`, or `"CRITICAL"` for nothing.
         log_format: `"human"`, or `"json"` for one object a line.
         bus: where the run tells what happens.
-        cache: keeps the values of cached tasks that name no backend of their own; this process's memory by default.
+        cache: keeps the values of cached tasks that name no backend of their own; by default the store if there is
+            one, or else this process's memory.
         clock: what time is taken from.
         max_workers: the most worker threads at a time, 64 by default.
         run_id: the run's id; one is made where it is not given. With a store, a run that is known by it goes on where
@@ -184,8 +216,10 @@ def run(
             `"postgresql://..."`, `"redis://..."`. With a `run_id` and no store it is the environment's `CASCADE_STORE`.
         durability: with a store, whether a task starts only on inputs that are `"committed"`, or `"relaxed"`: sooner,
             so that work done just before a crash may be done again after it.
+        timeout: how long the run may take, in seconds; then it is stopped as if it were cancelled.
 
     Raises:
+        RunTimeoutError: the run took longer than its timeout.
         RunOwnedError: another process has the run.
         ResumeError: the run has other parameters.
         StoreError: the store failed for good.
@@ -206,31 +240,16 @@ def run(
         "system_resources": system_resources, "resources": resources, "on_failure": on_failure,
         "log_level": log_level, "log_format": log_format, "bus": bus, "cache": cache, "clock": clock,
         "max_workers": max_workers, "run_id": run_id, "store": store, "durability": durability,
+        "timeout": timeout,
     }  # fmt: skip
-    outer = current_run.get()
+    outer = run_here()
     running = _running_loop()
-    if outer is None:
-        if running is None:
-            return _on_this_thread(target, params, options)
-        return _on_own_thread(target, params, options)
-    if running is outer.loop:
+    if outer is not None and running is outer.loop:
         raise NestedRunError(
             "cs.run inside an async task would block the loop of the engine that has to do the work; "
             "write  await cs.arun(...)  or return the lazy value, which the engine then computes"
         )
-    pool, clock = outer.engine.pool, outer.engine.clock
-    if pool is not None:
-        pool.lend()
-    # While this call waits for the nested run it is not busy itself.
-    clock.idle()
-    try:
-        if running is None:
-            return _on_this_thread(target, params, options)
-        return _on_own_thread(target, params, options)
-    finally:
-        clock.busy()
-        if pool is not None:
-            pool.take_back()
+    return _on_this_thread(target, params, options) if running is None else _on_own_thread(target, params, options)
 
 
 @overload
@@ -271,6 +290,7 @@ async def arun(
     run_id: str | None = None,
     store: str | os.PathLike[str] | Store | DurableStore | None = None,
     durability: Literal["committed", "relaxed"] = "committed",
+    timeout: float | None = None,
 ) -> Any:
     """Run what a target needs and return its value, in async code; see `run` for the arguments.
 
@@ -280,13 +300,14 @@ async def arun(
         "system_resources": system_resources, "resources": resources, "on_failure": on_failure,
         "log_level": log_level, "log_format": log_format, "bus": bus, "cache": cache, "clock": clock,
         "max_workers": max_workers, "run_id": run_id, "store": store, "durability": durability,
+        "timeout": timeout,
     }  # fmt: skip
     return await _arun(target, params, options, [])
 
 
 async def _arun(target: Any, params: Mapping[str, Any] | None, options: dict[str, Any], engines: list[Engine]) -> Any:
     """Run on the engine of the run here, or on a new one, which is added to `engines`."""
-    outer = current_run.get()
+    outer = run_here()
     if outer is not None:
         given = [
             name
@@ -299,6 +320,15 @@ async def _arun(target: Any, params: Mapping[str, Any] | None, options: dict[str
                 "the outermost run starts"
             )
         return await _run_on(outer.engine, target, params, options)
+    store = _store_of(options)
+    if store is None and all(options[name] is None for name in _PARTS):
+        engine = _shared.take_engine()
+        engines.append(engine)
+        try:
+            with reporting(engine, options["log_level"], options["log_format"]):
+                return await _run_on(engine, target, params, options)
+        finally:
+            _shared.give_back(engine)
     max_workers, clock = options["max_workers"], options["clock"]
     executor = _shared.executor if max_workers is None and clock is None else None
     engine = create_engine(
@@ -306,10 +336,10 @@ async def _arun(target: Any, params: Mapping[str, Any] | None, options: dict[str
         executor,
         options["bus"],
         system_resources=options["system_resources"],
-        cache=_shared.cache if options["cache"] is None else options["cache"],
+        cache=_shared.cache if options["cache"] is None and store is None else options["cache"],
         clock=clock,
         max_workers=max_workers,
-        store=_store_of(options),
+        store=store,
     )
     engines.append(engine)
     with reporting(engine, options["log_level"], options["log_format"]):
@@ -327,8 +357,32 @@ async def _run_on(engine: Engine, target: Any, params: Mapping[str, Any] | None,
         resources=options["resources"],
         run_id=options["run_id"],
         durability=options["durability"],
+        timeout=options["timeout"],
         program=options.get("program"),
     )
+
+
+def run_options(**given: Any) -> dict[str, Any]:
+    """All that a run can be told, with the defaults of `run` for what was not given.
+
+    Raises:
+        TypeError: there is no such option.
+    """
+    unknown = given.keys() - _DEFAULTS.keys()
+    if unknown:
+        raise TypeError(f"a run takes no {', '.join(sorted(unknown))}; it takes {', '.join(_DEFAULTS)}")
+    return {**_DEFAULTS, **given}
+
+
+def run_on_engine(engine: Engine, target: Any, params: Mapping[str, Any] | None, options: dict[str, Any]) -> Any:
+    """Run on an engine that serves nothing else, on this thread, and close it."""
+
+    async def main() -> Any:
+        with reporting(engine, options["log_level"], options["log_format"]):
+            async with engine:
+                return await _run_on(engine, target, params, options)
+
+    return run_on_spare_loop(main(), copy_context(), interrupted=engine.abandon)
 
 
 def _store_of(options: dict[str, Any]) -> Any:
@@ -340,36 +394,94 @@ def _store_of(options: dict[str, Any]) -> Any:
 
 def _on_this_thread(target: Any, params: Mapping[str, Any] | None, options: dict[str, Any]) -> Any:
     engines: list[Engine] = []
-
-    def abandon() -> None:
-        # The first Ctrl-C has ended the run in order before it gets here; a second one does not wait for that.
-        for engine in engines:
-            engine.abandon()
-
-    return run_on_spare_loop(_arun(target, params, options, engines), copy_context(), interrupted=abandon)
+    main = _arun(target, params, options, engines)
+    return run_on_spare_loop(main, copy_context(), interrupted=partial(_abandon, engines))
 
 
-def _raise(error: BaseException) -> Any:
-    raise error
+def _abandon(engines: list[Engine]) -> None:
+    # The first Ctrl-C has ended the run in order before it gets here; a second one does not wait for that.
+    for engine in engines:
+        engine.abandon()
 
 
 def _on_own_thread(target: Any, params: Mapping[str, Any] | None, options: dict[str, Any]) -> Any:
     """Run on a thread of its own, because this one's loop is running and would be waited for in vain."""
-    context = copy_context()
-    ended: list[Callable[[], Any]] = []
-
-    def work() -> None:
+    run = _RunOnThread()
+    engines: list[Engine] = []
+    thread = threading.Thread(
+        target=copy_context().run,
+        args=(run.work, _arun(target, params, options, engines), partial(_abandon, engines)),
+        name="cascade-run",
+        daemon=True,
+    )
+    try:
+        thread.start()
+        run.over.wait()
+    except KeyboardInterrupt:
+        # Only the main thread hears of Ctrl-C.
+        run.on_its_loop(run.cancel)
         try:
-            value = context.run(_on_this_thread, target, params, options)
-        except BaseException as error:
-            ended.append(partial(_raise, error))
-        else:
-            ended.append(lambda: value)
+            run.over.wait()
+        except KeyboardInterrupt:
+            run.on_its_loop(partial(_abandon, engines))
+        raise
+    return run.ended()
 
-    thread = threading.Thread(target=work, name="cascade-run", daemon=True)
-    thread.start()
-    thread.join()
-    return ended[0]()
+
+class _RunOnThread:
+    """A run on a thread of its own, which another thread may cancel.
+
+    Attributes:
+        over: set when it has ended.
+        ended: gives its value or raises what it raised.
+    """
+
+    def __init__(self) -> None:
+        self.over = threading.Event()
+        self.ended: Callable[[], Any] = bool
+        self._lock = threading.Lock()
+        self._asked = False
+        self._task: asyncio.Task[Any] | None = None
+
+    def work(self, main: Coroutine[Any, Any, Any], interrupted: Callable[[], object]) -> None:
+        """What the thread does."""
+        try:
+            value = run_on_spare_loop(self._begin(main), copy_context(), interrupted=interrupted)
+        except BaseException as error:
+            self.ended = partial(_raise, error)
+        else:
+            self.ended = lambda: value
+        self.over.set()
+
+    async def _begin(self, main: Coroutine[Any, Any, Any]) -> Any:
+        with self._lock:
+            self._task = asyncio.current_task()
+        if self._asked:
+            main.close()
+            raise asyncio.CancelledError
+        return await main
+
+    def cancel(self) -> None:
+        """Cancel it; on its loop."""
+        assert self._task is not None
+        self._task.cancel()
+
+    def on_its_loop(self, callback: Callable[[], object]) -> None:
+        """Have something called on its loop, or let it not begin at all; from any thread."""
+        with self._lock:
+            task = self._task
+            if task is None:
+                self._asked = True
+                return
+        try:
+            task.get_loop().call_soon_threadsafe(callback)
+        except RuntimeError:
+            # It has ended meanwhile, and its loop with it.
+            return
+
+
+def _raise(error: BaseException) -> Any:
+    raise error
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

@@ -147,3 +147,20 @@ def test_items_may_be_conditions_selectors_routes_map_inputs_and_amounts() -> No
     assert run(cs.Router(table["which"], {"a": table["gpu"]})) == 1
     assert run(cs.task(abs).map(table["items"])) == [1, 2]
     assert run(note("y").with_constraints(gpu=table["gpu"]), system_resources={"gpu": 1}) == "y"
+
+
+def test_lazy_values_inside_a_key_are_resolved() -> None:  # S5, S4
+    one = cs.task(int)("1")
+    table = cs.task(lambda: {(1, "a"): "found", (("x", 1),): "deep"}, name="table")()
+    assert run(table[(one, "a")]) == "found"
+    assert run(table[(("x", one),)]) == "deep"
+    assert run(table[(1, "a")]) == "found"
+
+
+def test_slices_up_to_a_lazy_value_are_refused_where_they_are_written() -> None:  # S5
+    row = cs.task(list)("abc")
+    n = cs.task(int)("2")
+    for use in (lambda: row[:n], lambda: row[n:], lambda: row[::n], lambda: row[1, n:2]):
+        with pytest.raises(cs.LazyValueError, match="a task that slices"):
+            use()
+    assert run(row[:2]) == ["a", "b"]

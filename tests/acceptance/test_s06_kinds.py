@@ -363,21 +363,22 @@ def test_an_awaitable_returned_by_an_async_task_is_an_error_too() -> None:  # S6
         run(cs.task(gives)())
 
 
-def test_generator_functions_give_generators_as_values() -> None:  # S6
-    @cs.task
-    def numbers() -> Generator[int, None, None]:
-        yield 1
-        yield 2
-
-    assert run(cs.task(list)(numbers())) == [1, 2]
-
-
-def test_async_generator_functions_are_refused() -> None:  # S6, S30
-    async def numbers() -> Any:
+def test_generator_functions_are_refused_where_they_are_declared() -> None:  # S6, S30
+    async def slow_numbers() -> Any:
         yield 1
 
-    with pytest.raises(cs.DeclarationError, match=r"'numbers'"):
-        cs.task(numbers)
+    def numbers(last: int) -> Any:
+        yield last
+
+    class Source:
+        def numbers(self) -> Any:
+            yield 1
+
+    for function in (numbers, slow_numbers, functools.partial(numbers, 1), Source().numbers):
+        with pytest.raises(cs.DeclarationError, match=r"numbers' is an? (async )?generator function") as caught:
+            cs.task(function)
+        assert "wrong:" in str(caught.value)
+        assert "@cs.resource" in str(caught.value)
 
 
 def test_sync_and_async_tasks_feed_each_other() -> None:  # S6
@@ -403,3 +404,23 @@ def test_a_worker_that_waits_does_not_hold_up_coroutines_that_it_waits_for() -> 
 
     waits = cs.task(lambda: await_sign(opened), name="waits")
     promptly(lambda: run([waits(), opens(cs.task(lambda: 1)())], max_workers=2))
+
+
+@pytest.mark.parametrize("leaves", ["a cancellation", "a timeout that came too late"])
+def test_a_coroutine_that_is_being_cancelled_when_it_ends_harms_no_other(leaves: str) -> None:  # S6
+    @cs.task
+    async def first() -> str:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        if leaves != "a cancellation":
+            task.uncancel()
+        return "first"
+
+    @cs.task
+    async def other(x: int) -> int:
+        await asyncio.sleep(0)
+        return x
+
+    values = [first(), *(other(x) for x in range(3))]
+    assert promptly(lambda: run(values)) == ["first", 0, 1, 2]

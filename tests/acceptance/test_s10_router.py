@@ -361,3 +361,16 @@ def test_a_router_whose_value_is_dropped_and_used_by_many() -> None:  # S10, S2
     values = [gather(router, place) for place in range(50)]
     assert run([*values, router]) == [*(["r", place] for place in range(50)), "r"]
     assert log.entries == ["r"]
+
+
+def test_keys_without_a_text_can_be_routes() -> None:  # S10, S30
+    class Mute:
+        def __repr__(self) -> str:
+            raise RuntimeError("no text")
+
+    key = Mute()
+    give = cs.task(lambda x: x, name="give")
+    chosen = cs.Router(give(key), {key: give("yes"), 1: give("no")})
+    assert run(chosen) == "yes"
+    assert run(cs.sequence([give(0), chosen])) == "yes"
+    assert run(cs.task(len)({key: give(1)})) == 1

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -944,3 +946,109 @@ def test_items_that_return_graphs_are_not_begun_far_ahead_of_those_that_have_end
     assert found == list(range(400))
     # Four threads may each have seen room for the same last one.
     assert ahead <= 3 * 4
+
+
+# S17
+def test_what_a_partial_has_fixed_can_be_mapped_over_after_all() -> None:
+    assert run(add.partial(x=1).map(x=[5, 6], y=[1, 1])) == [6, 7]
+    assert run(add.partial(x=1, y=2).map(x=[5, 6])) == [7, 8]
+    assert run(add.partial(x=1)(x=5, y=1)) == 6
+
+
+# S17
+def test_a_decorator_that_takes_names_only_gets_names() -> None:
+    def by_name(function: Any) -> Any:
+        @functools.wraps(function)
+        def call(**given: Any) -> Any:
+            return function(**given)
+
+        return call
+
+    @cs.task
+    @by_name
+    def less(x: int, y: int) -> int:
+        return x - y
+
+    assert run(less(x=5, y=2)) == 3
+    assert run(less.map(x=[5, 6], y=[2, 2])) == [3, 4]
+
+
+# S17
+@pytest.mark.parametrize("make", [iter, lambda items: map(abs, items), lambda items: (item for item in items)])
+def test_two_maps_cannot_share_one_iterator(make: Any) -> None:
+    shared = make([1, 2, 3])
+    with pytest.raises(ValueError, match="used up"):
+        run([double.map(x=shared), double.map(x=shared)])
+
+
+# S17
+def test_a_loop_may_begin_any_number_of_iterators() -> None:
+    @cs.task
+    def turn(n: int) -> Any:
+        return n if n == 0 else again(double.map(x=iter([n])), n - 1)
+
+    @cs.task
+    def again(_: list[int], n: int) -> Any:
+        return turn(n)
+
+    assert run(turn(1500)) == 0
+
+
+# S17
+def test_helpers_that_come_and_go_leave_small_maps_whole() -> None:
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(25):
+            assert run([give.map(value=range(40)) for _ in range(20)], max_workers=8) == [list(range(40))] * 20
+    finally:
+        sys.setswitchinterval(interval)
+
+
+# S17, S8
+def test_items_that_only_compute_do_not_call_up_all_threads() -> None:
+    threads: set[int] = set()
+
+    @cs.task
+    def note(x: int) -> int:
+        threads.add(threading.get_ident())
+        return x
+
+    assert run(note.map(x=range(200_000))) == list(range(200_000))
+    assert len(threads) < 32
+
+
+# S17
+def test_an_input_that_shrinks_meanwhile_ends_the_map_early() -> None:
+    items = [1, 2, 3, 4, 5, 6]
+
+    @cs.task
+    def shrink(x: int) -> int:
+        if x == 1:
+            del items[3:]
+        return x
+
+    assert run(shrink.map(x=items), max_workers=1) == [1, 2, 3]
+
+
+# S17, S8
+def test_an_item_lets_another_run_on_the_same_threads_have_its_turn() -> None:
+    begun, other_ended = threading.Event(), threading.Event()
+
+    @cs.task
+    def item(x: int) -> bool:
+        begun.set()
+        return other_ended.is_set()
+
+    async def main() -> tuple[list[bool], int]:
+        async with cs.create_engine(max_workers=1) as engine:
+            loop = asyncio.get_running_loop()
+            many = loop.create_task(engine.run(item.map(x=range(200_000))))
+            await loop.run_in_executor(None, await_sign, begun)
+            value = await engine.run(double(21))
+            other_ended.set()
+            return await many, value
+
+    found, value = promptly(lambda: asyncio.run(main()))
+    assert value == 42
+    assert found[-1]

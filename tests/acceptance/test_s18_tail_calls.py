@@ -12,6 +12,7 @@ import pytest
 
 import cascade as cs
 from cascade.runtime.events import TaskExecutionFinished, TaskExecutionStarted
+from cascade.spec.context import call_context
 from cascade.testing.clock import MockClock
 from tests.acceptance.observed import Trace, await_sign, promptly, run
 
@@ -685,3 +686,43 @@ def test_waiting_for_what_was_returned_does_not_hold_up_siblings() -> None:
         return "sibling"
 
     assert promptly(lambda: run([returns(), sibling()], max_workers=2)) == [["waited"], "sibling"]
+
+
+# S18, S28
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_turn_of_a_loop_knows_its_own_name(kind: str) -> None:
+    seen: list[tuple[str, str]] = []
+
+    def note() -> None:
+        context = call_context()
+        assert context is not None
+        seen.append((context.task_name, context.task_id))
+
+    if kind == "sync":
+
+        @cs.task
+        def first() -> Any:
+            note()
+            return second(1)
+
+        @cs.task
+        def second(n: int) -> Any:
+            note()
+            return second(n - 1) if n else "end"
+
+        assert run(first()) == "end"
+    else:
+
+        @cs.task(name="first")
+        async def slow_first() -> Any:
+            note()
+            return slow_second(1)
+
+        @cs.task(name="second")
+        async def slow_second(n: int) -> Any:
+            await asyncio.sleep(0)
+            note()
+            return slow_second(n - 1) if n else "end"
+
+        assert run(slow_first()) == "end"
+    assert seen == [("first", "first#0"), ("second", "first#0@1/second#0"), ("second", "first#0@2/second#0")]

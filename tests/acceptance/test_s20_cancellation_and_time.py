@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import signal
 import subprocess
@@ -700,15 +701,29 @@ def works(db=cs.inject(db)):
 def never(x):
     print("never", flush=True)
 
-try:
-    cs.run(never(works()), log_level="CRITICAL")
-except KeyboardInterrupt:
-    print("interrupted", flush=True)
+def main():
+    try:
+        cs.run(never(works()), log_level="CRITICAL")
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+
+START
 """
+STARTS = {
+    "script": "main()",
+    # Code of a cell runs inside a loop that leaves Ctrl-C as Python has it.
+    "notebook": """
+import asyncio
+async def cell():
+    main()
+asyncio.new_event_loop().run_until_complete(cell())
+""",
+}
+START = pytest.mark.parametrize("start", list(STARTS))
 
 
-def interrupted(mode: str, interrupts: int) -> list[str]:
-    script = textwrap.dedent(SCRIPT).replace("MODE", mode)
+def interrupted(mode: str, interrupts: int, start: str) -> list[str]:
+    script = textwrap.dedent(SCRIPT).replace("MODE", mode).replace("START", STARTS[start])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=environment)
     try:
@@ -725,14 +740,16 @@ def interrupted(mode: str, interrupts: int) -> list[str]:
 
 
 # S20
-def test_the_first_interrupt_waits_and_tears_down() -> None:
-    lines = interrupted("while not cs.cancelled(): time.sleep(0.005)", 1)
+@START
+def test_the_first_interrupt_waits_and_tears_down(start: str) -> None:
+    lines = interrupted("while not cs.cancelled(): time.sleep(0.005)", 1, start)
     assert lines == ["started", "ended", "torn down", "interrupted"]
 
 
 # S20
-def test_the_second_interrupt_ends_now() -> None:
-    lines = interrupted("time.sleep(60)", 2)
+@START
+def test_the_second_interrupt_ends_now(start: str) -> None:
+    lines = interrupted("time.sleep(60)", 2, start)
     assert lines[0] == "started"
     assert "ended" not in lines
     assert "never" not in lines
@@ -801,3 +818,154 @@ def test_a_timeout_error_of_the_task_itself_stays_what_it_is() -> None:
     with pytest.raises(TimeoutError, match="mine") as caught:
         run(raises().with_timeout(100.0))
     assert type(caught.value) is TimeoutError
+
+
+# S20
+def test_the_time_of_a_call_on_the_thread_of_its_resource_is_limited_too() -> None:
+    release = threading.Event()
+    trace = Trace()
+
+    @cs.resource(thread_affine=True, scope="task")
+    def connection() -> Any:
+        yield "connection"
+
+    @cs.task
+    def slow(db: Any = cs.inject(connection)) -> None:
+        await_sign(release)
+
+    async def main() -> Any:
+        trace.bus.subscribe(TaskAbandoned, lambda event: release.set())
+        return await cs.arun(slow().with_timeout(0.02), bus=trace.bus, log_level="CRITICAL", max_workers=1)
+
+    with pytest.raises(cs.TaskTimeoutError, match="slow"):
+        promptly(lambda: asyncio.run(main()))
+    assert len(trace.of(TaskAbandoned)) == 1
+
+
+# S20
+def test_the_wait_for_the_thread_of_a_resource_is_none_of_the_time_of_a_call() -> None:
+    clock = MockClock(autojump_threshold=math.inf)
+    begun, release = threading.Event(), threading.Event()
+
+    @cs.resource(thread_affine=True)
+    def connection() -> Any:
+        yield "connection"
+
+    @cs.task
+    def occupies(db: Any = cs.inject(connection)) -> None:
+        begun.set()
+        await_sign(release)
+
+    @cs.task
+    def waits(db: Any = cs.inject(connection)) -> str:
+        return "in time"
+
+    async def main() -> Any:
+        running = asyncio.create_task(
+            cs.arun([occupies(), waits().with_timeout(5.0)], clock=clock, log_level="CRITICAL")
+        )
+        await asyncio.to_thread(await_sign, begun)
+        clock.advance(60.0)
+        for _ in range(50):
+            await asyncio.sleep(0)
+        release.set()
+        return await running
+
+    assert promptly(lambda: asyncio.run(main())) == [None, "in time"]
+
+
+class Remote:
+    """An executor of somebody else's, which knows nothing of the engine."""
+
+    def __init__(self, *, stubborn: bool = False) -> None:
+        self.ended = asyncio.Event()
+        self.cancelled = False
+        self._stubborn = stubborn
+
+    async def execute(self, node: Any, args: Any, kwargs: Any) -> Any:
+        while not self.ended.is_set():
+            try:
+                await self.ended.wait()
+            except asyncio.CancelledError:
+                self.cancelled = True
+                if not self._stubborn:
+                    raise
+
+    async def close(self) -> None:
+        self.ended.set()
+
+
+# S20
+@pytest.mark.parametrize("kind", ["sync", "async"])
+@pytest.mark.parametrize("stubborn", [False, True])
+def test_the_time_of_a_call_by_an_executor_of_ones_own_is_limited_too(kind: str, stubborn: bool) -> None:
+    trace = Trace()
+
+    def work() -> None:
+        raise AssertionError("the executor makes no calls")
+
+    async def work_async() -> None:
+        work()
+
+    task = cs.task(work if kind == "sync" else work_async, name="work", executor="remote")
+
+    async def main() -> None:
+        remote = Remote(stubborn=stubborn)
+        async with cs.create_engine(bus=trace.bus, grace=0.01, executors={"remote": remote}) as engine:
+            with pytest.raises(cs.TaskTimeoutError, match="work"):
+                await engine.run(task().with_timeout(0.01))
+        assert remote.cancelled
+
+    promptly(lambda: asyncio.run(main()))
+    assert len(trace.of(TaskAbandoned)) == stubborn
+
+
+# S20, S22
+@pytest.mark.parametrize("ends", ["before the run", "after the run"])
+@pytest.mark.parametrize("is_async", [False, True])
+def test_what_an_abandoned_call_uses_is_torn_down_after_it_or_with_the_run(ends: str, is_async: bool) -> None:
+    log: list[str] = []
+    timed_out, call_ended, torn_down = threading.Event(), threading.Event(), threading.Event()
+    release = threading.Event()
+
+    def connection() -> Any:
+        outcome = yield "connection"
+        log.append(f"torn down after {type(outcome.error).__name__}")
+        torn_down.set()
+
+    async def connection_async() -> Any:
+        outcome = yield "connection"
+        log.append(f"torn down after {type(outcome.error).__name__}")
+        torn_down.set()
+
+    resource: Any = cs.resource(name="db", scope="task")(connection_async if is_async else connection)
+
+    @cs.task
+    def slow(db: Any = cs.inject(resource)) -> None:
+        await_sign(release)
+        log.append("call ended")
+        call_ended.set()
+
+    @cs.task
+    def goes_on() -> None:
+        await_sign(timed_out)
+        if ends == "before the run":
+            release.set()
+            await_sign(torn_down)
+
+    async def main() -> None:
+        trace = Trace()
+        trace.bus.subscribe(TaskAbandoned, lambda event: timed_out.set())
+        async with cs.create_engine(bus=trace.bus) as engine:
+            with pytest.raises(cs.RunFailedGroup):
+                await engine.run([slow().with_timeout(0.02), goes_on()], on_failure="continue")
+            log.append("run ended")
+            release.set()
+            await asyncio.to_thread(await_sign, call_ended)
+
+    promptly(lambda: asyncio.run(main()))
+    torn = "torn down after TaskTimeoutError"
+    if ends == "before the run":
+        assert log == ["call ended", torn, "run ended"]
+    else:
+        assert log == [torn, "run ended", "call ended"]

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 import cascade as cs
-from cascade.runtime.events import RunStarted
+from cascade.runtime.events import RunStarted, TaskBlocked
+from cascade.spec.context import call_context
 from tests.acceptance.observed import Trace, await_sign, promptly, run
 
 
@@ -404,3 +405,139 @@ def test_a_nested_run_tells_on_the_bus_of_its_engine_under_its_own_id() -> None:
     starts = trace.of(RunStarted)
     assert [event.target_tasks for event in starts] == [("outer",), ("double",)]
     assert len({event.run_id for event in starts}) == 2
+
+
+# S21
+def test_asyncio_run_inside_a_sync_task_lends_its_thread_to_the_nested_run() -> None:
+    @cs.task
+    def nest(n: int) -> Any:
+        return asyncio.run(cs.arun(nest(n - 1), log_level="CRITICAL")) + 1 if n else 0
+
+    assert promptly(lambda: run(nest(5), max_workers=1)) == 5
+
+
+# S21
+@pytest.mark.parametrize("ending", ["value", "failure"])
+@pytest.mark.parametrize("workers", [None, 2])
+def test_what_outlives_its_run_starts_runs_of_its_own(ending: str, workers: int | None) -> None:
+    async def main() -> Any:
+        over = asyncio.Event()
+        left: list[asyncio.Task[Any]] = []
+
+        async def later() -> Any:
+            await over.wait()
+            return await cs.arun(double(21), log_level="CRITICAL")
+
+        @cs.task(retry=1)
+        async def leaves() -> None:
+            left.append(asyncio.create_task(later()))
+            if ending == "failure":
+                raise KeyError("it failed")
+
+        try:
+            await cs.arun(leaves(), log_level="CRITICAL", max_workers=workers)
+        except KeyError:
+            assert ending == "failure"
+        over.set()
+        return await left[0]
+
+    assert promptly(lambda: asyncio.run(main())) == 42
+
+
+# S21, S23
+def test_a_run_on_another_engine_inside_a_task_overtakes_nobody_there() -> None:
+    started: list[str] = []
+
+    async def main() -> None:
+        async with (
+            cs.create_engine(system_resources={"gpu": 1}) as outer_engine,
+            cs.create_engine(system_resources={"gpu": 1}) as other_engine,
+        ):
+            holds, release, waits = asyncio.Event(), asyncio.Event(), asyncio.Event()
+            other_engine.bus.subscribe(TaskBlocked, lambda event: waits.set())
+
+            @cs.task
+            async def hold() -> None:
+                holds.set()
+                await release.wait()
+
+            @cs.task
+            async def begin(name: str) -> None:
+                started.append(name)
+
+            @cs.task
+            async def outer() -> None:
+                waits.clear()
+                nested = asyncio.create_task(other_engine.run(begin("from inside").with_constraints(gpu=1)))
+                await waits.wait()
+                release.set()
+                await nested
+
+            holding = asyncio.create_task(other_engine.run(hold().with_constraints(gpu=1)))
+            await holds.wait()
+            first = asyncio.create_task(other_engine.run(begin("first").with_constraints(gpu=1)))
+            await waits.wait()
+            await outer_engine.run(outer().with_constraints(gpu=1))
+            await asyncio.gather(holding, first)
+
+    promptly(lambda: asyncio.run(main()))
+    assert started == ["first", "from inside"]
+
+
+# S21, S8
+def test_a_call_that_waits_for_its_nested_run_makes_room_for_others_of_its_run() -> None:
+    sign = threading.Event()
+
+    @cs.task
+    def inner() -> bool:
+        return sign.wait(10)
+
+    @cs.task
+    def outer() -> Any:
+        return run(inner())
+
+    @cs.task
+    def other() -> str:
+        sign.set()
+        return "other"
+
+    assert promptly(lambda: run([outer(), other()], max_workers=1)) == [True, "other"]
+
+
+# S21, S6
+def test_there_are_no_more_threads_than_allowed_when_nested_runs_have_ended() -> None:
+    lock = threading.Lock()
+    at_once = most = 0
+
+    @cs.task
+    def work(x: int) -> int:
+        nonlocal at_once, most
+        with lock:
+            at_once += 1
+            most = max(most, at_once)
+        threading.Event().wait(0.001)
+        with lock:
+            at_once -= 1
+        return x
+
+    @cs.task
+    def outer(x: int) -> Any:
+        return run(double(x))
+
+    assert run([outer(1), work.map(x=range(50)), outer(2)], max_workers=1) == [2, list(range(50)), 4]
+    assert most == 1
+
+
+# S21
+def test_a_call_of_a_nested_run_knows_that_it_is_itself() -> None:
+    @cs.task
+    def inner() -> Any:
+        context = call_context()
+        assert context is not None
+        return context.task_id
+
+    @cs.task
+    async def outer() -> Any:
+        return await cs.arun(inner())
+
+    assert run(outer()) == "inner#0"

@@ -10,8 +10,9 @@ import pytest
 
 import cascade as cs
 from cascade.runtime.events import TaskBlocked, TaskExecutionStarted
+from cascade.runtime.places import Places
 from cascade.testing.clock import MockClock
-from tests.acceptance.observed import Trace, promptly
+from tests.acceptance.observed import Trace, await_sign, promptly
 
 limit = cs.GlobalConstraint
 
@@ -357,3 +358,127 @@ def test_a_hit_of_the_cache_needs_no_leave() -> None:
 def test_limits_that_mean_nothing_are_refused(make: Any) -> None:
     with pytest.raises(cs.DeclarationError):
         make()
+
+
+LANES = pytest.mark.parametrize("lane", ["thread", "async", "thread with policy", "async with policy"])
+
+
+def on_lane(lane: str, function: Any, coroutine_function: Any, *args: Any) -> Any:
+    """A call of one of the two, plain or with a policy."""
+    call = cs.task(coroutine_function if lane.startswith("async") else function, name="call")(*args)
+    return call.with_retry(2) if lane.endswith("policy") else call
+
+
+# S24
+@LANES
+def test_a_call_that_ends_while_a_limit_is_being_set_keeps_no_slot(lane: str, monkeypatch: Any) -> None:
+    begun, goes_on, ended = threading.Event(), threading.Event(), threading.Event()
+    subject_of = Places.subject_of
+
+    def ends_meanwhile(self: Places, parent: Any, place: int) -> Any:
+        subject = subject_of(self, parent, place)
+        if threading.current_thread().name == "setter":
+            goes_on.set()
+            await_sign(ended)
+        return subject
+
+    def wait() -> None:
+        begun.set()
+        await_sign(goes_on)
+
+    async def wait_async() -> None:
+        begun.set()
+        await asyncio.to_thread(await_sign, goes_on)
+
+    async def check(engine: cs.Engine) -> None:
+        running = asyncio.create_task(engine.run(on_lane(lane, wait, wait_async)))
+        await asyncio.to_thread(await_sign, begun)
+        monkeypatch.setattr(Places, "subject_of", ends_meanwhile)
+        setter = threading.Thread(target=engine.constraints.set, args=(limit.concurrency(1),), name="setter")
+        setter.start()
+        await running
+        ended.set()
+        await asyncio.to_thread(setter.join)
+        assert await engine.run(note(2)) == 2
+
+    under(check)
+
+
+# S21, S24
+@LANES
+@pytest.mark.parametrize("runs", [1, 2])
+def test_a_limit_that_is_set_while_a_call_waits_for_its_runs_does_not_count_it(lane: str, runs: int) -> None:
+    begun = [threading.Event() for _ in range(runs)]
+    goes_on = threading.Event()
+    most = now = 0
+    lock = threading.Lock()
+
+    @cs.task
+    def first(i: int) -> int:
+        begun[i].set()
+        await_sign(goes_on)
+        return i
+
+    @cs.task
+    def second(i: int) -> int:
+        nonlocal most, now
+        with lock:
+            now += 1
+            most = max(most, now)
+        with lock:
+            now -= 1
+        return i
+
+    async def nest_async() -> Any:
+        return await asyncio.gather(*(cs.arun(second(first(i)), log_level="CRITICAL") for i in range(runs)))
+
+    def nest() -> Any:
+        return asyncio.run(nest_async())
+
+    async def check(engine: cs.Engine) -> None:
+        running = asyncio.create_task(engine.run(note(on_lane(lane, nest, nest_async))))
+        for sign in begun:
+            await asyncio.to_thread(await_sign, sign)
+        engine.constraints.set(limit.concurrency(1))
+        goes_on.set()
+        assert await running == list(range(runs))
+
+    under(check)
+    assert most == 1
+
+
+# S21, S24
+@LANES
+def test_a_call_that_waits_for_two_runs_takes_no_slot_until_both_have_ended(lane: str) -> None:
+    async def nest_async() -> Any:
+        return await asyncio.gather(*(cs.arun(note_on_thread(note(i)), log_level="CRITICAL") for i in range(3)))
+
+    def nest() -> Any:
+        return asyncio.run(nest_async())
+
+    async def check(engine: cs.Engine) -> None:
+        engine.constraints.set(limit.concurrency(1))
+        assert await engine.run(on_lane(lane, nest, nest_async)) == [0, 1, 2]
+
+    under(check)
+
+
+# S21, S24
+def test_runs_in_runs_in_a_call_with_a_slot_need_none_of_it() -> None:
+    @cs.task
+    async def inner(x: int) -> int:
+        return x
+
+    @cs.task
+    async def middle(x: int) -> Any:
+        return await cs.arun(inner(x), log_level="CRITICAL") + await cs.arun(inner(x), log_level="CRITICAL")
+
+    @cs.task
+    async def outer(x: int) -> Any:
+        return await cs.arun(middle(x), log_level="CRITICAL")
+
+    async def check(engine: cs.Engine) -> None:
+        engine.constraints.set(limit.concurrency(1))
+        assert await engine.run(outer(1).with_retry(2)) == 2
+
+    under(check)

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 import cascade as cs
+from cascade.runtime.caching import KeysUnderWay
 from cascade.runtime.events import TaskSkipped
 from cascade.testing.clock import MockClock
-from tests.acceptance.observed import Trace, await_sign, promptly, run
+from tests.acceptance.observed import PATIENCE, Trace, await_sign, promptly, run
 
 calls: list[Any] = []
 
@@ -498,3 +499,100 @@ def test_a_condition_is_asked_before_the_cache() -> None:
     run(cached(1))
     with pytest.raises(cs.DependencyMissingError, match="ConditionFalse"):
         run(cached(1).run_if(cs.task(bool)(0)))
+
+
+class Counting(cs.InMemoryCacheBackend):
+    """A backend that lets others go on while it looks something up, as one on a network does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+
+    async def get(self, key: str) -> Any:
+        self.asked += 1
+        await asyncio.sleep(0)
+        return await super().get(key)
+
+
+# S25
+def test_looking_up_costs_as_much_as_there_are_calls_that_wait_for_one_key() -> None:
+    backend = Counting()
+
+    async def slow(x: int) -> int:
+        calls.append(x)
+        await asyncio.sleep(0)
+        return x
+
+    cached = cs.task(slow).with_cache(cs.InputsCache(backend))
+    assert promptly(lambda: run(cached.map(x=[7] * 300))) == [7] * 300
+    assert calls == [7]
+    assert backend.asked <= 2 * 300
+
+
+# S25
+def test_a_key_whose_computations_fail_goes_from_one_to_the_next() -> None:
+    backend = Counting()
+    under_way = most = 0
+
+    async def fails(x: int) -> int:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await asyncio.sleep(0)
+        under_way -= 1
+        calls.append(x)
+        raise KeyError(x)
+
+    cached = cs.task(fails).with_cache(cs.InputsCache(backend))
+    with pytest.raises(cs.RunFailedGroup):
+        promptly(lambda: run([cached(7) for _ in range(300)], on_failure="continue"))
+    assert (calls, most) == ([7] * 300, 1)
+    assert backend.asked <= 300
+
+
+# S25
+def test_a_key_is_passed_on_by_who_is_cancelled_just_when_it_gets_it() -> None:
+    keys = KeysUnderWay()
+
+    class Entry:
+        identity = (1, "key")
+
+        def is_ancestor_of(self, other: Any) -> bool:
+            return False
+
+    async def main() -> None:
+        holder, unlucky, last = entries = [Entry() for _ in range(3)]
+        assert keys.take(holder) is None  # type: ignore[arg-type]
+        waiters = [keys.take(entry) for entry in entries[1:]]  # type: ignore[arg-type]
+        keys.give_up(holder)  # type: ignore[arg-type]
+        assert keys.has(unlucky)  # type: ignore[arg-type]
+        assert waiters[0] is not None
+        keys.leave(waiters[0])
+        assert keys.has(last)  # type: ignore[arg-type]
+        assert waiters[1] is not None
+        await asyncio.wait_for(waiters[1].woken(), PATIENCE)
+        keys.give_up(last)  # type: ignore[arg-type]
+        assert keys.take(holder) is None  # type: ignore[arg-type]
+
+    asyncio.run(main())
+
+
+# S25
+def test_a_key_is_not_kept_for_waiters_whose_loop_was_closed() -> None:
+    keys = KeysUnderWay()
+
+    class Entry:
+        identity = (1, "key")
+
+        def is_ancestor_of(self, other: Any) -> bool:
+            return False
+
+    entries: list[Any] = [Entry() for _ in range(3000)]
+
+    async def leave_waiting() -> None:
+        for entry in entries:
+            keys.take(entry)
+
+    asyncio.run(leave_waiting())
+    keys.give_up(entries[0])
+    assert keys.take(entries[1]) is None

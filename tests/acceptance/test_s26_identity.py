@@ -201,3 +201,60 @@ def test_what_is_kept_across_runs_is_bounded() -> None:
 
     middle, end = asyncio.run(main())
     assert end - middle < 15_000
+
+
+# S26
+def test_keys_whose_text_differs_between_processes_do_not_differ_in_identity() -> None:
+    program = """
+import cascade as cs
+from cascade.graph.build import build_graph
+
+class Key:
+    def __init__(self, n): self.n = n
+    def __hash__(self): return hash(self.n)
+    def __eq__(self, other): return isinstance(other, Key) and self.n == other.n
+
+@cs.task
+def choose(): return 1
+
+@cs.task
+def use(x): return x
+
+several = frozenset({"a", "b", "c"})
+for target in (
+    cs.Router(choose(), {several: use(1), frozenset({"d", "e"}): use(2)}),
+    use({several: use(1)}),
+    cs.Router(choose(), {Key(1): use(1)}),
+):
+    graph, _ = build_graph(target)
+    print(graph.nodes[graph.target].structural_id)
+"""
+
+    def identities(seed: str) -> str:
+        environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)}
+        command = [sys.executable, "-c", program]
+        return subprocess.run(command, capture_output=True, text=True, env=environment, check=True, timeout=60).stdout
+
+    assert identities("1") == identities("2") == identities("3")
+
+
+# S26
+def test_what_is_fixed_and_what_is_mapped_over_are_told_apart() -> None:
+    @cs.task
+    def both(a: Any, b: Any) -> Any:
+        return a, b
+
+    fixed, _ = build_graph(both.partial(a=[1, 2]).map(b=[3, 4]))
+    mapped, _ = build_graph(both.map(a=[1, 2], b=[3, 4]))
+    assert fixed.nodes[0].structural_id != mapped.nodes[0].structural_id
+
+
+# S26, S2
+def test_arguments_by_name_and_by_position_are_the_same_call() -> None:
+    assert identity_of(one(x=1)) == identity_of(one(1))
+    assert identity_of(one(x=two(2))) == identity_of(one(two(x=2)))
+
+
+def identity_of(target: Any) -> str:
+    graph, _ = build_graph(target)
+    return graph.nodes[graph.target].structural_id

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import sys
 import threading
 from typing import Any
 
@@ -403,3 +404,22 @@ def test_a_nested_run_is_told_after_the_start_of_the_call_that_started_it() -> N
             "Succeeded outer#0 = 2",
             "end Succeeded",
         ]
+
+
+# S28, S11
+def test_what_routers_prune_at_once_is_told_once() -> None:
+    told: list[tuple[str, str]] = []
+    bus = cs.MessageBus()
+    bus.subscribe(TaskSkipped, lambda event: told.append((event.run_id, event.task_id)))
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(40):
+            run(
+                [cs.Router(give(1), {1: double(i), 2: double(-i), 3: double(-i)}) for i in range(30)],
+                bus=bus,
+                max_workers=8,
+            )
+    finally:
+        sys.setswitchinterval(interval)
+    assert len(told) == len(set(told)) == 40 * 60

@@ -6,6 +6,8 @@ import pytest
 
 from cascade.testing.contracts.store import StoreContract
 
+pytestmark = pytest.mark.needs_extra("sqlite", "postgresql")
+
 
 class TestSqliteStore(StoreContract):
     opener = "cascade.adapters.stores.sql:open_sql_store"

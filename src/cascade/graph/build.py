@@ -129,7 +129,9 @@ class _Numbering:
                 references(reference)
                 needs(_sources(reference) if isinstance(reference, Wiring) else ())
                 self._finish_special(index, lazy)
-        graph = Graph(
+        if any(type(self.lazies[index]) is Sequence for index in self.special):
+            self._order_sequences()
+        return Graph(
             self.lazies,
             index_of,
             index_of[root],
@@ -139,17 +141,13 @@ class _Numbering:
             self.coroutines,
             self.order_edges,
         )
-        if any(type(self.lazies[index]) is Sequence for index in self.special):
-            self._order_sequences()
-        return graph
 
     def _several(self, args: tuple[Any, ...]) -> Reference:
         """Where positional arguments come from, when there are none or several, or one is injected."""
         index_of = self.index_of
         places = [index_of[value] if type(value) in LAZY_TYPES else -1 for value in args]
         if any(type(value) is Inject for value in args):
-            injected = tuple((place, value) for place, value in enumerate(args) if type(value) is Inject)
-            return Wiring(tuple(places), (), None, injected)
+            return Wiring(tuple(places), (), None, injects=True)
         for place in places:
             if place >= 0:
                 return tuple(places)
@@ -160,16 +158,16 @@ class _Numbering:
         index_of = self.index_of
         if type(lazy) is Call:
             if lazy.packed is not None:
-                return Wiring((), (), tuple(index_of[value] for value in lazy.packed.lazies), _injected(lazy))
+                return Wiring((), (), tuple(index_of[value] for value in lazy.packed.lazies), injects(lazy))
             return Wiring(
                 tuple(index_of[value] if type(value) in LAZY_TYPES else -1 for value in lazy.args),
                 tuple((name, index_of[value]) for name, value in lazy.kwargs.items() if type(value) in LAZY_TYPES),
                 None,
-                _injected(lazy),
+                injects(lazy),
             )
         if type(lazy) is MappedLazyResult:
             if lazy.packed is not None:
-                return Wiring((), (), tuple(index_of[value] for value in lazy.packed.lazies), _injected(lazy))
+                return Wiring((), (), tuple(index_of[value] for value in lazy.packed.lazies), injects(lazy))
             return Wiring(
                 tuple(index_of[value] if type(value) in LAZY_TYPES else -1 for value in lazy.args),
                 tuple(
@@ -178,7 +176,7 @@ class _Numbering:
                     if type(value) in LAZY_TYPES
                 ),
                 None,
-                _injected(lazy),
+                injects(lazy),
             )
         if type(lazy) is Derived:
             return Wiring(tuple(index_of[value] if type(value) in LAZY_TYPES else -1 for value in lazy.args), (), None)
@@ -231,6 +229,7 @@ class _Numbering:
 
     def _order_sequences(self) -> None:
         """Let the members of sequences wait for each other, whoever else uses them."""
+        known = set(self.special)
         for index in self.special:
             lazy = self.lazies[index]
             if type(lazy) is not Sequence:
@@ -238,11 +237,11 @@ class _Numbering:
             previous = lazy.members[0]
             for member in lazy.members[1:]:
                 for first in _first_members(member):
-                    self._let_wait(first, previous)
+                    self._let_wait(first, previous, known)
                 previous = member
-        self.special.sort()
+        self.special = sorted(known)
 
-    def _let_wait(self, member: LazyResult[Any], previous: LazyResult[Any]) -> None:
+    def _let_wait(self, member: LazyResult[Any], previous: LazyResult[Any], special: set[int]) -> None:
         index, before = self.index_of[member], self.index_of[previous]
         if index == before and member is not previous:
             # Two equal pure calls are one computation, which comes before nothing of its own.
@@ -252,8 +251,7 @@ class _Numbering:
         waits = self.order_edges.setdefault(index, [])
         if before not in waits:
             waits.append(before)
-        if index not in self.special:
-            self.special.append(index)
+        special.add(index)
 
 
 def _first_members(member: LazyResult[Any]) -> list[LazyResult[Any]]:
@@ -280,13 +278,9 @@ def _sources(wiring: Reference) -> tuple[int, ...]:
     return tuple(dict.fromkeys(sources))
 
 
-def _injected(lazy: Call[Any] | MappedLazyResult[Any]) -> tuple[tuple[str | int, Inject], ...]:
-    """The resources that a call names itself; those of its task's defaults are added when it runs."""
-    places: list[tuple[str | int, Inject]] = [
-        (place, value) for place, value in enumerate(lazy.args) if type(value) is Inject
-    ]
-    places.extend((name, value) for name, value in lazy.kwargs.items() if type(value) is Inject)
-    return tuple(places)
+def injects(lazy: Call[Any] | MappedLazyResult[Any]) -> bool:
+    """Whether a call names resources itself, and not just in its task's defaults."""
+    return any(type(value) is Inject for value in (*lazy.args, *lazy.kwargs.values()))
 
 
 def is_bare(task: Any) -> bool:

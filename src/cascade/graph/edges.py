@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cascade.graph.model import Edge, EdgeType
 from cascade.spec.flow import Fallback, Sequence
+from cascade.spec.kinds import shown
 from cascade.spec.lazy_types import Call, Derived, Gathered, LazyResult, MappedLazyResult
 from cascade.spec.policy import is_lazy
 from cascade.spec.routing import Router
@@ -44,7 +45,7 @@ def _inputs_of(lazy: LazyResult[Any]) -> Iterator[tuple[LazyResult[Any], EdgeTyp
     if isinstance(lazy, Router):
         yield lazy.selector, EdgeType.DATA, "selector"
         for key, route in lazy.routes.items():
-            yield route, EdgeType.ROUTER_ROUTE, repr(key)
+            yield route, EdgeType.ROUTER_ROUTE, shown(key)
     elif isinstance(lazy, Sequence):
         for place, member in enumerate(lazy.members):
             last = place == len(lazy.members) - 1

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 from cascade.graph.atoms import ATOMS, DIGEST_SIZE
 from cascade.graph.code import task_identity
 from cascade.graph.digest import combine, digest
-from cascade.graph.edges import wants_of
 from cascade.graph.model import KIND_OF
 from cascade.spec.input import Input
 from cascade.spec.lazy_types import Call, Constant, Derived, Gathered, MappedLazyResult
 from cascade.spec.policy import is_lazy
 from cascade.spec.routing import Router
+from cascade.spec.walk import dependencies_of
 
 if TYPE_CHECKING:
     from cascade.graph.model import Graph
@@ -67,16 +67,10 @@ class Identities:
             if type(lazy) is Call and lazy.packed is None and not lazy.kwargs and not _wants_more(lazy):
                 token = self._plain_token(lazy, tokens, heads, literals)
             else:
-                parts = [_own_token(lazy, literals)]
-                packed = getattr(lazy, "packed", None)
-                if packed is not None and not _wants_more(lazy):
-                    # What it consists of tells already where each of them goes.
-                    parts.extend(tokens[graph.index_of[source]] for source in packed.lazies)
-                else:
-                    for source, kind, label in wants_of(lazy):
-                        parts.append(
-                            combine(kind.value, tokens[graph.index_of[source]], _label(label, kind.value, literals))
-                        )
+                # What it consists of tells where each of those goes that it depends on. Labels would not do: the text
+                # of a key may differ between processes.
+                parts = [_own_token(lazy, literals), _policy_token(lazy)]
+                parts.extend(tokens[graph.index_of[source]] for source in dependencies_of(lazy))
                 token = combine(KIND_OF[type(lazy)].value, *parts)
             occurrence = seen[token]
             seen[token] += 1
@@ -126,8 +120,13 @@ def _wants_more(lazy: LazyResult[Any]) -> bool:
     return policy.run_if is not None or bool(policy.after) or any(is_lazy(amount) for amount in amounts.values())
 
 
-def _label(label: str, kind: str, literals: bool) -> bytes:
-    return label.encode(errors="surrogatepass") if literals or kind == "data" else b""
+def _policy_token(lazy: LazyResult[Any]) -> bytes:
+    """How many values policies want, of each kind: they come first among those that a lazy value depends on."""
+    policy = lazy.policy
+    if policy is None or not _wants_more(lazy):
+        return b""
+    amounts = sum(map(is_lazy, (policy.constraints or {}).values()))
+    return f"{policy.run_if is not None} {len(policy.after)} {amounts}".encode()
 
 
 def _own_token(lazy: LazyResult[Any], literals: bool) -> bytes:
@@ -142,6 +141,7 @@ def _own_token(lazy: LazyResult[Any], literals: bool) -> bytes:
                 parts.append(name.encode())
                 parts.extend(_argument_tokens((value,), literals, name))
             if isinstance(lazy, MappedLazyResult):
+                parts.append(b"mapped")
                 for name, value in lazy.inputs.items():
                     parts.append(name.encode())
                     parts.extend(_argument_tokens((value,), literals, name))

@@ -68,22 +68,22 @@ class Wiring:
         positional: the node for each positional argument, or -1 for a literal.
         named: name and node of each lazy argument by name.
         packed: the nodes for the lazy values inside containers; `None` if there are no such containers.
-        injected: parameters or places and what is injected there.
+        injects: whether the call names resources itself.
     """
 
-    __slots__ = ("injected", "named", "packed", "positional")
+    __slots__ = ("injects", "named", "packed", "positional")
 
     def __init__(
         self,
         positional: tuple[int, ...],
         named: tuple[tuple[str, int], ...],
         packed: tuple[int, ...] | None,
-        injected: tuple[tuple[str | int, Any], ...] = (),
+        injects: bool = False,
     ) -> None:
         self.positional = positional
         self.named = named
         self.packed = packed
-        self.injected = injected
+        self.injects = injects
 
 
 Reference = None | int | tuple[int, ...] | Wiring
@@ -217,15 +217,18 @@ class Graph:
         return f"{self.lazies[index].name}#{index}"
 
     def shape_key(self) -> object:
-        """What two graphs have in common that differ in literals only; equal keys may share a plan."""
+        """What two graphs have in common that may share a plan: all but literals, and which tasks they call.
+
+        A task is no part of it, so that plans keep no tasks, nor what methods are bound to.
+        """
         return (
             self.target,
             tuple(
-                (type(lazy), getattr(lazy, "task", None), _asked(lazy), _comparable(reference), needs)
+                (type(lazy), _way_of(lazy), _asked(lazy), _comparable(reference), needs)
                 for lazy, reference, needs in zip(self.lazies, self.references, self.needs, strict=True)
             ),
             tuple(
-                tuple((repr(key), self.index_of[route]) for key, route in lazy.routes.items())
+                tuple(self.index_of[route] for route in lazy.routes.values())
                 for index in self.special
                 if isinstance(lazy := self.lazies[index], Router)
             ),
@@ -274,6 +277,12 @@ class Graph:
         return identities_of(self)
 
 
+def _way_of(lazy: LazyResult[Any]) -> object:
+    """What the way of a call through a run depends on of its task."""
+    task: Task[..., Any] | None = getattr(lazy, "task", None)
+    return task and (task.is_async, task.executor, bool(task.injected))
+
+
 def _asked(lazy: LazyResult[Any]) -> object:
     """What plans depend on of a policy."""
     policy = lazy.policy
@@ -283,7 +292,7 @@ def _asked(lazy: LazyResult[Any]) -> object:
 def _comparable(reference: Reference) -> object:
     if not isinstance(reference, Wiring):
         return reference
-    return reference.positional, reference.named, reference.packed, len(reference.injected)
+    return reference.positional, reference.named, reference.packed, reference.injects
 
 
 def _moved(reference: Reference, place_of: list[int]) -> Reference:
@@ -297,7 +306,7 @@ def _moved(reference: Reference, place_of: list[int]) -> Reference:
         tuple(place_of[source] if source >= 0 else -1 for source in reference.positional),
         tuple((name, place_of[source]) for name, source in reference.named),
         None if reference.packed is None else tuple(place_of[source] for source in reference.packed),
-        reference.injected,
+        reference.injects,
     )
 
 

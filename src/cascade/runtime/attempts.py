@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cascade.runtime.affine_thread import is_abandoned
 from cascade.runtime.mapping import MapExecution
-from cascade.runtime.run import current_attempt
+from cascade.runtime.run import Caller, current_caller
 from cascade.runtime.scheduler import Scheduler
 from cascade.runtime.threading_calls import call_began
 from cascade.spec.context import CallContext, current_call
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from cascade.graph.model import Node
-    from cascade.runtime.capacity import Demand, Grant
-    from cascade.runtime.constraints.manager import Permit
+    from cascade.runtime.affine_thread import AffineThread
+    from cascade.runtime.capacity import Demand
+    from cascade.runtime.constraints.gate import Claim
     from cascade.runtime.constraints.scopes import Subject
     from cascade.runtime.resource_container import ResourceContainer
     from cascade.runtime.scheduler import Continuation
@@ -45,14 +46,8 @@ class Outcome:
     began: float = 0.0
 
 
-class Attempt:
-    """Takes leave and capacity, sets up resources, makes the call, and gives everything back exactly once.
-
-    Attributes:
-        parent: whose call it is, with `place`.
-        permit: the leave that limits gave the call, while it has one.
-        grant: the capacity that the call holds, while it does.
-    """
+class Attempt(Caller):
+    """Takes leave and capacity, sets up resources, makes the call, and gives everything back exactly once."""
 
     def __init__(
         self,
@@ -63,14 +58,12 @@ class Attempt:
         policy: Policy,
         number: int,
     ) -> None:
+        super().__init__(strategy.run, parent, place)
+        self._parent = parent
         self._strategy = strategy
-        self.parent = parent
-        self.place = place
         self._task = task
         self._policy = policy
         self._number = number
-        self.permit: Permit | None = None
-        self.grant: Grant | None = None
         self._resources: ResourceContainer | None = None
         self._asked_to_stop = False
         self._abandoned = False
@@ -79,16 +72,37 @@ class Attempt:
 
     async def enter(self, subject: Subject, demand: Demand | None, blocked: Callable[[str], None]) -> None:
         """Wait until limits and capacities allow the call."""
-        engine, run = self._strategy.engine, self._strategy.run
-        if engine.constraints.active:
-            self.permit = await engine.constraints.admit(subject, blocked)
-        if demand is not None:
-            self.grant = await engine.capacities.acquire(
-                demand,
-                holder=self,
-                on_wait=lambda names: blocked(f"waiting for {', '.join(names)}"),
-                held=run.held_by_callers(),
-            )
+        constraints, capacities = self._strategy.engine.constraints, self._strategy.engine.capacities
+        held = self.run.held_by_callers()
+        # A call of a nested run may not wait for a slot of one that may be waiting for what the nested run's caller holds.
+        claim: Claim = "spare_at" if demand is None or held else "ready_at"
+        waited = False
+
+        def waits(names: Sequence[str]) -> None:
+            nonlocal waited
+            waited = True
+            if self.permit is not None:
+                self.permit.reserve()
+            blocked(f"waiting for {', '.join(names)}")
+
+        while True:
+            if constraints.active:
+                self.permit = await constraints.admit(subject, blocked, claim)
+            if demand is None:
+                return
+            waited = False
+            self.grant = await capacities.acquire(demand, holder=self, on_wait=waits, held=held)
+            if not waited:
+                return
+            if self.permit is not None:
+                self.permit = await constraints.come_back(self.permit, claim)
+            elif constraints.active:
+                self.permit = constraints.try_admit(subject, claim)
+            if self.permit is not None or not constraints.active:
+                return
+            # Limits that were set meanwhile hold it back: what it has is for others then.
+            self.grant.release()
+            self.grant = None
 
     async def call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Make the call within its time."""
@@ -96,7 +110,7 @@ class Attempt:
         args, kwargs = await self._injected(args, kwargs)
         context = copy_context()
         context.run(current_call.set, self._context())
-        context.run(current_attempt.set, self)
+        context.run(current_caller.set, self)
         context.run(is_abandoned.set, lambda: self._abandoned or self._strategy.run.abandoned)
         coroutine = self._execute(args, kwargs)
         if self._policy.timeout is None:
@@ -115,7 +129,7 @@ class Attempt:
             raise
 
     def _context(self) -> CallContext:
-        run, parent, place = self._strategy.run, self.parent, self.place
+        run, parent, place = self._strategy.run, self._parent, self.place
         return CallContext(
             run.id,
             parent.place_id(place),
@@ -126,10 +140,10 @@ class Attempt:
         )
 
     def _node(self) -> Node:
-        if isinstance(self.parent, Scheduler):
-            return self.parent.graph.nodes[self.place]
-        assert isinstance(self.parent, MapExecution)
-        return self.parent.scheduler.graph.nodes[self.parent.index]
+        if isinstance(self._parent, Scheduler):
+            return self._parent.graph.nodes[self.place]
+        assert isinstance(self._parent, MapExecution)
+        return self._parent.scheduler.graph.nodes[self._parent.index]
 
     def _execute(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         if self._task.is_async:
@@ -141,12 +155,21 @@ class Attempt:
         clock = self._strategy.run.clock
         clock.busy()
         try:
-            resources = self._resources
-            if resources is not None and resources.used_affine:
-                return await resources.thread.call(copy_context(), self._task.function, *args, **kwargs)
+            thread = self._affine_thread()
+            if thread is not None:
+                return await thread.call(copy_context(), _begun, self._task.function, *args, **kwargs)
             return await self._strategy.engine.executor_of(self._task).execute(self._node(), args, kwargs)
         finally:
             clock.idle()
+
+    def _affine_thread(self) -> AffineThread | None:
+        """The thread on which the call has to be made, because a resource that it uses lives there."""
+        resources = self._resources
+        return None if self._task.is_async or resources is None or not resources.used_affine else resources.thread
+
+    def _runs_on_thread(self) -> bool:
+        """Whether the call occupies a thread, which nothing can stop."""
+        return self._affine_thread() is not None or self._strategy.engine.runs_on_thread(self._task)
 
     async def _injected(
         self, args: Sequence[Any], kwargs: Mapping[str, Any]
@@ -181,7 +204,7 @@ class Attempt:
             # In the thread that has the call, so that what the loop is late with is none of the call's time either.
             strategy.on_loop(partial(set_timer, run.clock.monotonic() + seconds))
 
-        if strategy.engine.pool is not None and not self._task.is_async:
+        if self._affine_thread() is not None or strategy.engine.reports_beginning(self._task):
             # The wait for a free thread or process is none of the call's time.
             context.run(call_began.set, begin)
         else:
@@ -198,8 +221,8 @@ class Attempt:
         if call.done():
             return call.result()
         self._asked_to_stop = True
-        error = TaskTimeoutError(self.parent.place_id(self.place), self.parent.name_of(self.place), seconds)
-        if strategy.engine.runs_on_thread(self._task):
+        error = TaskTimeoutError(self._parent.place_id(self.place), self._parent.name_of(self.place), seconds)
+        if self._runs_on_thread():
             self._leave_behind(call, seconds)
         else:
             call.cancel()
@@ -208,22 +231,25 @@ class Attempt:
         raise error
 
     async def _cancel(self, call: asyncio.Task[Any]) -> None:
-        """Ask a call to stop, cancel it, and wait; a coroutine that ignores that is left behind after the grace."""
+        """Ask a call to stop, cancel it, and wait; one that ignores that is left behind after the grace."""
         self._asked_to_stop = True
         call.cancel()
         if not await self._ended_or_grace(call):
             self._leave_behind(call, self._strategy.engine.grace)
 
     async def _ended_or_grace(self, call: asyncio.Task[Any]) -> bool:
-        """Wait for a call that was cancelled; coroutines that ignore it get no more than the grace."""
+        """Wait for a call that was cancelled; whoever ignores it gets no more than the grace.
+
+        A thread cannot hear of it. The engine's own executor ends processes by itself, after the same grace.
+        """
         strategy = self._strategy
-        stoppable = not strategy.engine.runs_on_thread(self._task)
+        limited = not self._runs_on_thread() and not strategy.engine.reports_beginning(self._task)
         over = strategy.run.loop.create_future()
         timer = (
             strategy.run.clock.call_at(
                 strategy.run.clock.monotonic() + strategy.engine.grace, partial(_resolve, over), loop=strategy.run.loop
             )
-            if stoppable and self._task.is_async
+            if limited
             else None
         )
         while not call.done() and not over.done() and not strategy.run.abandoned:
@@ -241,33 +267,31 @@ class Attempt:
         """Nobody waits for this call any more, but what it holds stays taken until it ends."""
         self._abandoned = True
         strategy = self._strategy
-        on_thread = strategy.engine.runs_on_thread(self._task)
-        pool = strategy.engine.pool
-        if on_thread and pool is not None:
+        pool = strategy.engine.pool if self._affine_thread() is None and self._runs_on_thread() else None
+        if pool is not None:
             pool.lend()
-        strategy.run.teller.left_behind(self.parent, self.place, self.parent.name_of(self.place), timeout)
+        strategy.run.teller.left_behind(self._parent, self.place, self._parent.name_of(self.place), timeout)
 
         def ended(call: asyncio.Task[Any]) -> None:
             if not call.cancelled():
                 call.exception()
-            if on_thread and pool is not None:
+            if pool is not None:
                 pool.take_back()
             self._give_back()
+            if self._resources is not None:
+                self._resources.close_left()
 
         call.add_done_callback(ended)
 
-    def enlist(self) -> None:
+    def enlist_call(self) -> None:
         """Count the call, if it runs, against limits that were not there when it began."""
-        if self._calls and self.permit is None:
-            subject = self._strategy.places.subject_of(self.parent, self.place)
-            self.permit = self._strategy.engine.constraints.enlist(subject)
+        if self._calls:
+            self.enlist(self._strategy.places.subject_of(self._parent, self.place), lambda: self._calls)
 
     def _give_back(self) -> None:
         self._calls = False
         self._strategy.attempts.discard(self)
-        if self.permit is not None:
-            self.permit.release()
-            self.permit = None
+        self.give_permit_back()
         if self.grant is not None:
             self.grant.release()
             self.grant = None
@@ -276,7 +300,9 @@ class Attempt:
         """Tear down the attempt's resources and give back what it took; what teardowns raised."""
         problems: list[BaseException] = []
         try:
-            if self._resources is not None:
+            if self._resources is not None and self._abandoned:
+                self._resources.leave_to_run(error)
+            elif self._resources is not None:
                 closing = self._strategy.run.loop.create_task(self._resources.close(error))
                 while not closing.done() and not self._strategy.run.abandoned:
                     try:
@@ -289,6 +315,12 @@ class Attempt:
             if not self._abandoned:
                 self._give_back()
         return problems
+
+
+def _begun(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Make a call on the thread that it waited for."""
+    call_began.get()()
+    return function(*args, **kwargs)
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import inspect
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from cascade.runtime.events import Event
-
-if TYPE_CHECKING:
-    from collections import deque
 
 E = TypeVar("E", bound=Event)
 _log: Final = logging.getLogger("cascade.bus")
@@ -37,6 +35,7 @@ class MessageBus:
         self._lock = threading.RLock()
         self._handlers: list[tuple[type[Event], Callable[[Any], object]]] = []
         self._by_type: dict[type[Event], tuple[Callable[[Any], object], ...]] = {}
+        self._watchers: list[Callable[[], object]] = []
 
     def subscribe(self, event_type: type[E], handler: Callable[[E], object]) -> Callable[[], None]:
         """Call the handler with every event of a type; `Event` stands for all of them.
@@ -62,6 +61,9 @@ class MessageBus:
         with self._lock:
             self._handlers.append(entry)
             self._by_type = {}
+            watchers = self._watchers.copy()
+        for watcher in watchers:
+            watcher()
 
         def cancel() -> None:
             with self._lock:
@@ -71,24 +73,46 @@ class MessageBus:
 
         return cancel
 
+    def watch(self, watcher: Callable[[], object]) -> Callable[[], None]:
+        """Have something called when somebody subscribes: who is not listened to need not ask again and again.
+
+        Returns:
+            A function that ends this.
+        """
+        with self._lock:
+            self._watchers.append(watcher)
+
+        def cancel() -> None:
+            with self._lock:
+                if watcher in self._watchers:
+                    self._watchers.remove(watcher)
+
+        return cancel
+
+    @property
+    def has_handlers(self) -> bool:
+        """Whether anybody listens to anything."""
+        return bool(self._handlers)
+
     def wants(self, event_type: type[Event]) -> bool:
         """Whether anybody listens to this type."""
         return bool(self._handlers) and bool(self._handlers_of(event_type))
 
     def publish(self, event: Event) -> None:
         """Hand one event to its handlers, now."""
-        with self._lock:
-            for handler in self._handlers_of(type(event)):
-                try:
-                    handler(event)
-                except Exception:
-                    _log.exception("a subscriber raised on %s; the run goes on", type(event).__name__)
+        self.publish_all(deque((event,)))
 
     def publish_all(self, outbox: deque[Event]) -> None:
         """Hand over all events of a queue and take them from it, whoever else is about to do the same."""
+        take = outbox.popleft
         with self._lock:
             while outbox:
-                self.publish(outbox.popleft())
+                event = take()
+                for handler in self._by_type.get(type(event)) or self._handlers_of(type(event)):
+                    try:
+                        handler(event)
+                    except Exception:
+                        _log.exception("a subscriber raised on %s; the run goes on", type(event).__name__)
 
     def _handlers_of(self, event_type: type[Event]) -> tuple[Callable[[Any], object], ...]:
         found = self._by_type.get(event_type)

@@ -24,14 +24,28 @@ if TYPE_CHECKING:
 _log: Final = logging.getLogger("cascade.cache")
 
 
+class _Waiting(Waiter):
+    """An entry that waits for the key of another: until there is a value, or the key is its own."""
+
+    __slots__ = ("entry",)
+
+    def __init__(self, entry: CacheEntry) -> None:
+        super().__init__()
+        self.entry = entry
+
+
 class KeysUnderWay:
-    """Which keys are being computed, by whom, and who waits for them."""
+    """Which keys are being computed, by whom, and who waits for them.
+
+    When there is a value all who wait look it up by themselves. When there is none the key goes to the first of them.
+    Either way the cost grows with how many wait, and not with its square.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._holders: dict[tuple[int, str], tuple[CacheEntry, list[Waiter]]] = {}
+        self._holders: dict[tuple[int, str], tuple[CacheEntry, dict[_Waiting, None]]] = {}
 
-    def take(self, entry: CacheEntry) -> Waiter | None:
+    def take(self, entry: CacheEntry) -> _Waiting | None:
         """Become the one who computes a key; otherwise what to wait for.
 
         An entry whose own ancestor computes the key computes it too: waiting would be for ever.
@@ -39,23 +53,54 @@ class KeysUnderWay:
         with self._lock:
             found = self._holders.get(entry.identity)
             if found is None:
-                self._holders[entry.identity] = (entry, [])
+                self._holders[entry.identity] = (entry, {})
                 return None
             holder, waiters = found
             if holder.is_ancestor_of(entry):
                 return None
-            waiter = Waiter()
-            waiters.append(waiter)
+            waiter = _Waiting(entry)
+            waiters[waiter] = None
             return waiter
 
-    def give_up(self, entry: CacheEntry) -> None:
-        """Let others have the key, if this entry had it."""
+    def has(self, entry: CacheEntry) -> bool:
+        """Whether an entry has its key."""
+        with self._lock:
+            found = self._holders.get(entry.identity)
+            return found is not None and found[0] is entry
+
+    def give_up(self, entry: CacheEntry, *, has_value: bool = False) -> None:
+        """Let others have the key, if this entry had it.
+
+        Args:
+            has_value: whether the value can be looked up now.
+        """
+        lost = wake(self._succeed(entry, has_value))
+        while lost and not has_value:
+            # The loop of the one who got the key was closed: nobody is there to use it.
+            lost = wake(self._succeed(lost[0].entry, has_value=False))
+
+    def _succeed(self, entry: CacheEntry, has_value: bool) -> list[_Waiting]:
+        """Take the key from an entry, if it has it; who is to be woken."""
         with self._lock:
             found = self._holders.get(entry.identity)
             if found is None or found[0] is not entry:
-                return
-            del self._holders[entry.identity]
-        wake(found[1])
+                return []
+            waiters = found[1]
+            if has_value or not waiters:
+                del self._holders[entry.identity]
+                return list(waiters)
+            first = next(iter(waiters))
+            del waiters[first]
+            self._holders[entry.identity] = (first.entry, waiters)
+            return [first]
+
+    def leave(self, waiter: _Waiting) -> None:
+        """Wait no longer."""
+        with self._lock:
+            found = self._holders.get(waiter.entry.identity)
+            if found is not None:
+                found[1].pop(waiter, None)
+        self.give_up(waiter.entry)
 
     def give_up_all(self, strategy: GraphExecutionStrategy) -> None:
         """Let others have all keys of a run that has ended: a run that was stopped may not have got to it."""
@@ -92,7 +137,7 @@ class CacheAccess:
 
 
 class CacheEntry:
-    """One call's access to its cached value; used as `async with`, which waits for others with the same key."""
+    """One call's access to its cached value; used as `async with`, which gives up the key in the end."""
 
     def __init__(
         self,
@@ -112,19 +157,39 @@ class CacheEntry:
         self.identity = (id(backend), key)
         self.returned: dict[int, Ending] = {}
         self._stays = False
+        self._has_value = False
 
     async def __aenter__(self) -> Self:
-        keys = self._strategy.engine.keys_under_way
-        while (waiter := keys.take(self)) is not None:
-            await waiter.woken()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         if not self._stays:
-            self._strategy.engine.keys_under_way.give_up(self)
+            self._give_up()
+
+    def _give_up(self) -> None:
+        self._strategy.engine.keys_under_way.give_up(self, has_value=self._has_value)
 
     async def load(self) -> tuple[bool, Any]:
-        """Whether there is a value, and the value; a cache that fails has none."""
+        """Whether there is a value, and the value; waits for others who compute it. Without one the key is this call's.
+
+        A cache that fails has no value.
+        """
+        keys = self._strategy.engine.keys_under_way
+        while (waiter := keys.take(self)) is not None:
+            try:
+                await waiter.woken()
+            except BaseException:
+                keys.leave(waiter)
+                raise
+            if keys.has(self):
+                break
+            found, value = await self._look_up()
+            if found:
+                return True, value
+        self._has_value, value = await self._look_up()
+        return self._has_value, value
+
+    async def _look_up(self) -> tuple[bool, Any]:
         try:
             return True, await self._backend.get(self._key)
         except KeyError:
@@ -137,6 +202,7 @@ class CacheEntry:
         """Keep a value; what consumers receive. A cache that fails keeps nothing and harms nobody."""
         try:
             await self._backend.put(self._key, value, ttl=self._policy.ttl)
+            self._has_value = True
         except Exception:
             _log.warning("the cache failed to keep the value of '%s'", self._name(), exc_info=True)
         return self._policy.product(self._key, value)
@@ -164,7 +230,7 @@ class CacheEntry:
         try:
             scheduler = self._strategy.continuation(self, 0, outcome.more)
         except BaseException as error:
-            self._strategy.engine.keys_under_way.give_up(self)
+            self._give_up()
             self._strategy.places.fail(
                 self.parent, self.place, error, due, attempt=outcome.attempt, began=outcome.began
             )
@@ -197,7 +263,7 @@ class CacheEntry:
         if ending[0] == "value" and not self._strategy.run.stopping:
             self._strategy.on_loop(lambda: self._strategy.spawn(self._keep(ending[1])))
             return
-        self._strategy.engine.keys_under_way.give_up(self)
+        self._give_up()
         self.parent.end_with(self.place, ending, due)
 
     async def _keep(self, value: Any) -> None:
@@ -206,7 +272,7 @@ class CacheEntry:
             ending = ("value", await self.store(value))
         except Exception as error:
             ending = ("failed", error)
-        self._strategy.engine.keys_under_way.give_up(self)
+        self._give_up()
         due: Due = []
         if ending[0] == "failed":
             self._strategy.places.fail(self.parent, self.place, ending[1], due)

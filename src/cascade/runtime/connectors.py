@@ -61,9 +61,7 @@ def _settle_router(strategy: GraphExecutionStrategy, scheduler: Scheduler, index
     flow = scheduler.flow
     assert flow is not None
     if not woken:
-        known = len(scheduler.skipped)
-        flow.decide(index, due)
-        strategy.places.tell_pruned(scheduler, known)
+        strategy.places.tell_pruned(scheduler, flow.decide(index, due))
         return
     with strategy.lock:
         chosen = flow.choice_of(index)

@@ -9,14 +9,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from cascade.runtime.returned import Turn, continuation_of, is_direct
+from cascade.runtime.run import Caller, current_caller
 from cascade.spec.containers import PLAIN
-from cascade.spec.context import current_call
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator
+    from collections.abc import Awaitable, Callable, Coroutine, Generator
     from contextvars import Context
 
-    from cascade.runtime.constraints.manager import Permit
     from cascade.runtime.scheduler import Continuation, Due
     from cascade.runtime.strategies.graph import GraphExecutionStrategy
 
@@ -27,11 +26,16 @@ _TURNS_BETWEEN_LOOKS: Final = 64
 @types.coroutine
 def drive(coroutine: Coroutine[Any, Any, Any], context: Context) -> Generator[Any, Any, Any]:
     """Run a coroutine inside the current asyncio task, but in a context of its own."""
-    send, throw = coroutine.send, coroutine.throw
     try:
-        waited_for = context.run(send, None)
+        waited_for = context.run(coroutine.send, None)
     except StopIteration as stop:
         return stop.value
+    return (yield from _steps(coroutine, context, waited_for))
+
+
+def _steps(coroutine: Coroutine[Any, Any, Any], context: Context, waited_for: Any) -> Generator[Any, Any, Any]:
+    """Go on with a coroutine that waits for something."""
+    send, throw = coroutine.send, coroutine.throw
     while True:
         step: Callable[[Any], Any] = send
         try:
@@ -44,6 +48,9 @@ def drive(coroutine: Coroutine[Any, Any, Any], context: Context) -> Generator[An
             return stop.value
         finally:
             del given
+
+
+_go_on = types.coroutine(_steps)
 
 
 class CoroutineLane:
@@ -59,8 +66,7 @@ class CoroutineLane:
         self._standby: asyncio.Task[None] | None = None
         self._active = False
         self._slice_ends = 0.0
-        self._serving: dict[asyncio.Task[None], tuple[Continuation, int, float]] = {}
-        self._permits: dict[asyncio.Task[None], Permit] = {}
+        self._serving: dict[asyncio.Task[None], tuple[Caller, float]] = {}
 
     def add(self, parent: Continuation, place: int) -> None:
         """Have a server run a place; on the loop."""
@@ -71,20 +77,27 @@ class CoroutineLane:
     def enlist(self) -> None:
         """Count the calls that are under way against limits that were not there when they began; from any thread."""
         places = self._strategy.places
-        for server, (parent, place, _) in list(self._serving.items()):
-            if server not in self._permits:
-                self._permits[server] = self._strategy.engine.constraints.enlist(places.subject_of(parent, place))
+        for server, unit in list(self._serving.items()):
+            caller = unit[0]
+            where = caller.where()
+            assert where is not None
+            caller.enlist(places.subject_of(*where), partial(self._is_serving, server, unit))
+
+    def _is_serving(self, server: asyncio.Task[None], unit: tuple[Caller, float]) -> bool:
+        return self._serving.get(server) is unit
 
     def _has_called(self, server: asyncio.Task[None]) -> None:
-        self._serving.pop(server, None)
-        if self._permits and (permit := self._permits.pop(server, None)) is not None:
-            permit.release()
+        unit = self._serving.pop(server, None)
+        if unit is not None:
+            unit[0].give_permit_back()
 
     def leave_behind(self) -> set[asyncio.Task[None]]:
         """Give up the calls that go on although they were cancelled; the servers that still wait for them."""
         teller = self._strategy.run.teller
         left = {server: unit for server, unit in self._serving.items() if not server.done()}
-        for parent, place, began in left.values():
+        for caller, began in left.values():
+            parent, place = caller.parent, caller.place
+            assert parent is not None
             name = parent.name_of(place)
             teller.left_behind(parent, place, name, self._strategy.engine.grace)
             teller.finished(parent, place, name, began, status="Cancelled")
@@ -110,17 +123,27 @@ class CoroutineLane:
                     self._ensure_standby()
                     return
                 parent, place = self._units.popleft()
+                if strategy.dispatcher.interrupted:
+                    strategy.dispatcher.processor.start(parent, place)
+                    continue
                 began = teller.started(parent, place, parent.name_of(place)) if teller.tells else 0.0
-                self._serving[server] = (parent, place, began)
+                caller = Caller(strategy.run, parent, place)
+                self._serving[server] = (caller, began)
                 due: Due = []
-                await self._call(parent, place, began, due)
+                await self._call(caller, parent, place, began, due)
                 self._has_called(server)
-                strategy.places.advance_on_loop(due)
+                if due or strategy.dispatcher.sources:
+                    strategy.places.advance_on_loop(due)
+                if _is_being_cancelled(server):
+                    # The call has left a cancellation behind, which must not hit the next one: that gets another task.
+                    if self._units:
+                        self._ensure_standby()
+                    return
         finally:
             self._active = False
             self._has_called(server)
 
-    async def _call(self, parent: Continuation, place: int, began: float, due: Due) -> None:
+    async def _call(self, caller: Caller, parent: Continuation, place: int, began: float, due: Due) -> None:
         """Make a call and, while it returns one plain call of literals, that one too: a loop without graphs."""
         strategy = self._strategy
         run = strategy.run
@@ -130,13 +153,20 @@ class CoroutineLane:
         turns = 0
         try:
             task, args, kwargs = strategy.places.call_at(parent, place)
-            base = run.context.copy()
-            base.run(current_call.set, partial(run.call_context, parent, place))
             while True:
+                context = run.context.copy()
+                context.run(current_caller.set, caller)
                 if task.is_async:
-                    value = await self._awaited(task.function(*args, **kwargs), base.copy())
+                    coroutine = task.function(*args, **kwargs)
+                    try:
+                        waited_for = context.run(coroutine.send, None)
+                    except StopIteration as stop:
+                        # Most that only compute end here, without the way through everything that can wait.
+                        value = stop.value
+                    else:
+                        value = await self._awaited(_go_on(coroutine, context, waited_for))
                 else:
-                    value = base.copy().run(task.function, *args, **kwargs)
+                    value = context.run(task.function, *args, **kwargs)
                 more: Any = None if type(value) in PLAIN else continuation_of(task.name, value)
                 if (
                     more is None
@@ -148,13 +178,14 @@ class CoroutineLane:
                     break
                 turns += 1
                 task, args, kwargs = more.task, more.args, more.kwargs
+                caller.turn = (more, turns)
                 if teller.tells:
                     turn = Turn(parent, place, more, turns)
                     teller.finished(speaker, at, name, began, continues_as=turn.place_id(0))
                     speaker, at, name = turn, 0, task.name
                     began = teller.started(turn, 0, name)
                 if turns % _TURNS_BETWEEN_LOOKS == 0 and run.clock.monotonic() > self._slice_ends:
-                    await self._awaited(asyncio.sleep(0), base)
+                    await self._awaited(asyncio.sleep(0))
                     self._slice_ends = run.clock.monotonic() + _SLICE_SECONDS
             succession = None if more is None else strategy.continuation(parent, place, more, turns=turns)
         except BaseException as error:
@@ -167,17 +198,25 @@ class CoroutineLane:
             )
             return
         if succession is not None:
+            assert more is not None
             teller.finished(speaker, at, name, began, continues_as=succession.target_id if teller.tells else None)
             strategy.begin_returned(succession, more, due)
         else:
-            teller.finished(speaker, at, name, began, result=value)
+            if teller.tells:
+                teller.finished(speaker, at, name, began, result=value)
             strategy.places.conclude(parent, place, value, due, began=began)
 
-    async def _awaited(self, coroutine: Coroutine[Any, Any, Any], context: Context) -> Any:
-        """Await a call's coroutine; if it waits, the next server takes over what is ready."""
+    async def _awaited(self, waiting: Awaitable[Any]) -> Any:
+        """Await something for a call; the next server takes over what is ready."""
         if self._units:
             self._ensure_standby()
         self._active = False
-        value = await drive(coroutine, context)
+        value = await waiting
         self._active = True
         return value
+
+
+def _is_being_cancelled(task: asyncio.Task[None]) -> bool:
+    """Whether a task was asked to end, or will be as soon as it waits."""
+    # Until Python 3.13 `uncancel` leaves the second of these behind; there is no public way to ask for it.
+    return bool(task.cancelling() or getattr(task, "_must_cancel", False))

@@ -7,8 +7,9 @@ from functools import partial
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any
 
+from cascade.graph.build import injects
 from cascade.runtime.coroutines import CoroutineLane
-from cascade.runtime.plan import LOOP, MAP, PROCESSOR, THREAD, injects
+from cascade.runtime.plan import LOOP, MAP, PROCESSOR, THREAD
 from cascade.runtime.processor import NodeProcessor
 from cascade.runtime.scheduler import Scheduler
 from cascade.runtime.workers import WorkerLane
@@ -50,7 +51,7 @@ class Dispatcher:
             self.workers.enlist()
             self.coroutines.enlist()
             for attempt in list(self._strategy.attempts):
-                attempt.enlist()
+                attempt.enlist_call()
 
     def hand_over_locked(self, scheduler: Scheduler, index: int, lane: int) -> None:
         """Give a node that may run to its lane."""
@@ -74,14 +75,14 @@ class Dispatcher:
         """Let worker threads go on with a map that waited for room, or for a row to be pulled."""
         scheduler = mapping.scheduler
         with self._run.lock:
-            mapping.on_room = None
-            if mapping.exhausted or not mapping.has_room():
-                if not mapping.exhausted:
-                    mapping.on_room = partial(self.offer_map, mapping)
+            if mapping.exhausted or self._waits_for_room(mapping):
                 return
             heappush(scheduler.ready, mapping.index)
             self.list_source_locked(scheduler)
         self.workers.ensure()
+
+    def _waits_for_room(self, mapping: MapExecution) -> bool:
+        return not mapping.has_room() and mapping.waits_for_room(partial(self.offer_map, mapping))
 
     def begin_on_loop(self) -> None:
         """Begin work on the loop's thread: what the loop gets until `end_on_loop` is not sent to it, but taken then."""
@@ -124,19 +125,17 @@ class Dispatcher:
                         continue
                     return scheduler, index
                 mapping = scheduler.maps.get(index)
-                if mapping is not None and mapping.is_quick and not self.interrupted and mapping.has_room():
-                    if not mapping.exhausted:
-                        return scheduler, index
-                    mapping = None
-                heappop(ready)
                 if mapping is None or mapping.exhausted or self._run.stopping:
-                    continue
-                if self.interrupted:
+                    heappop(ready)
+                elif self.interrupted:
+                    heappop(ready)
                     self._strategy.on_loop(partial(self.processor.feed, mapping, PROCESSOR))
-                elif not mapping.has_room():
-                    mapping.on_room = partial(self.offer_map, mapping)
+                elif self._waits_for_room(mapping):
+                    heappop(ready)
                 else:
-                    # Whoever pulls from a user's iterator has the map to itself meanwhile.
+                    if not mapping.is_quick:
+                        # Whoever pulls from a user's iterator has the map to itself meanwhile.
+                        heappop(ready)
                     return scheduler, index
             sources.pop()
             scheduler.listed = False

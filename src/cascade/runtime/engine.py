@@ -19,15 +19,16 @@ from cascade.runtime.collector import collector_at_rest
 from cascade.runtime.constraints.manager import ConstraintManager
 from cascade.runtime.events import RunFinished, RunStarted, Status
 from cascade.runtime.plan_cache import PlanCache
-from cascade.runtime.preview import describe_error
+from cascade.runtime.preview import describe_error, mask_error
 from cascade.runtime.resource_container import ResourceRegistry, context_overrides
 from cascade.runtime.resource_manager import ResourceManager
-from cascade.runtime.run import Run, current_run
+from cascade.runtime.run import Run, run_here
 from cascade.runtime.signals import Signals, as_json
 from cascade.runtime.strategies.graph import GraphExecutionStrategy
 from cascade.runtime.threading_calls import call_on
-from cascade.spec.exceptions import EngineClosedError, LazyValueError
+from cascade.spec.exceptions import EngineClosedError, LazyValueError, RunCancelledError, RunTimeoutError
 from cascade.spec.lazy_types import Gathered, as_lazy
+from cascade.spec.secret import masked
 from cascade.spec.task import Task
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from cascade.graph.model import Graph
     from cascade.runtime.durability.session import DurableStore
     from cascade.runtime.plan import Plan
-    from cascade.spec.protocols import CacheBackend, Clock, Executor, Solver, StateBackend, WorkerPool
+    from cascade.spec.protocols import CacheBackend, Clock, Executor, Solver, StateBackend, Timer, WorkerPool
     from cascade.spec.resource import ResourceDefinition
 
 _DEFAULT_WORKERS: Final = 64
@@ -104,6 +105,7 @@ class Engine:
         self.resources = ResourceRegistry(resources)
         self.keys_under_way = KEYS_UNDER_WAY
         self.signals = Signals()
+        self._to_cancel: dict[str, str] = {}
         self._cache = cache
         self._state_backend = state_backend
         self._store = store
@@ -120,6 +122,18 @@ class Engine:
         if self._cache is None:
             raise EngineClosedError("this engine was given no cache: pass cache=..., or a backend to the cache policy")
         return self._cache
+
+    @property
+    def is_as_new(self) -> bool:
+        """Whether no run is under way, nobody listens, and nothing was set up on it."""
+        return not (
+            self._closed
+            or self.under_way
+            or self.bus.has_handlers
+            or self.constraints.active
+            or self.signals.has_any
+            or self.resources.has_any
+        )
 
     def register(self, resource: ResourceDefinition) -> None:
         """Make a resource known, so that it can be injected by its name."""
@@ -146,6 +160,7 @@ class Engine:
         resources: Iterable[ResourceDefinition] = (),
         run_id: str | None = None,
         durability: Literal["committed", "relaxed"] = "committed",
+        timeout: float | None = None,
         program: str | None = None,
     ) -> Any:
         """Run what a target needs and return its value.
@@ -159,9 +174,12 @@ class Engine:
                 gives what it gave if it has finished.
             durability: with a store, whether a task starts only on inputs that are `"committed"`, or sooner: then work
                 that was done just before a crash may be done again after it.
+            timeout: how long the run may take, in seconds; then it is stopped as if it were cancelled.
             program: how a command line starts the run again, as JSON.
 
         Raises:
+            RunTimeoutError: the run took longer than its timeout.
+            RunCancelledError: `cancel` stopped it.
             RunOwnedError: another process has the run.
             ResumeError: the run has other parameters.
             StoreError: the store failed for good.
@@ -174,6 +192,8 @@ class Engine:
             raise EngineClosedError("this engine is closed; make a new one with cs.create_engine()")
         if on_failure not in ("stop", "continue"):
             raise ValueError(f"on_failure is 'stop' or 'continue', got {on_failure!r}")
+        if timeout is not None and not timeout > 0.0:
+            raise ValueError(f"timeout is a number of seconds above 0, got {timeout!r}")
         _refuse_uncalled(target)
         with collector_at_rest:
             graph = build(as_lazy(target))
@@ -181,7 +201,7 @@ class Engine:
         for name, provider in context_overrides.get().items():
             registry.override(name, provider)
         run_id = run_id or self.chance.run_id(self.clock.now())
-        parent = current_run.get()
+        parent = run_here()
         given = dict(params or {})
 
         def validated(params: Mapping[str, Any]) -> dict[Any, Any]:
@@ -210,20 +230,27 @@ class Engine:
             state_backend=self._state_backend,
             journal=journal,
         )
-        return await self._run(run, graph)
+        return await self._run(run, graph, timeout)
 
-    async def _run(self, run: Run, graph: Graph) -> Any:
+    async def _run(self, run: Run, graph: Graph, timeout: float | None) -> Any:
         """One run from its first event to its last."""
         began = self.clock.monotonic()
         if self.bus.wants(RunStarted):
             run.teller.tell(
                 RunStarted(
-                    run_id=run.id, timestamp=self.clock.now(), target_tasks=_target_names(graph), params=run.params
+                    run_id=run.id,
+                    timestamp=self.clock.now(),
+                    target_tasks=_target_names(graph),
+                    params=masked(run.params),
                 )
             )
         error: BaseException | None = None
         strategy = GraphExecutionStrategy(run, self)
         self.under_way.add(strategy)
+        reason = self._to_cancel.pop(run.id, None)
+        if reason is not None:
+            strategy.stop(RunCancelledError(reason))
+        alarm = self._alarm(run, strategy, timeout)
         value: Any = None
         try:
             with run.under_way(strategy):
@@ -233,12 +260,15 @@ class Engine:
             error = raised
             raise
         finally:
+            if alarm is not None:
+                alarm.cancel()
             problem = await run.end(error, value)
+            mask_error(error or problem)
             if self.bus.wants(RunFinished):
                 final = error or problem
                 status: Status = "Succeeded"
                 if final is not None:
-                    cancelled = isinstance(final, (asyncio.CancelledError, KeyboardInterrupt))
+                    cancelled = isinstance(final, (asyncio.CancelledError, KeyboardInterrupt, RunCancelledError))
                     status = "Cancelled" if cancelled else "Failed"
                 run.teller.tell(
                     RunFinished(
@@ -249,12 +279,40 @@ class Engine:
                         error=None if final is None else describe_error(final),
                     )
                 )
+            run.teller.close()
             run.teller.deliver()
             # Only now: whoever watches this engine knows its runs by this, also when it hears their last events.
             self.under_way.discard(strategy)
             self.signals.forget(run)
+            run.ended = True
             if error is None and problem is not None:
                 raise problem
+
+    def _alarm(self, run: Run, strategy: GraphExecutionStrategy, timeout: float | None) -> Timer | None:
+        if timeout is None:
+            return None
+        error = RunTimeoutError(run.id, timeout)
+        return run.clock.call_at(run.clock.monotonic() + timeout, partial(strategy.stop, error), loop=run.loop)
+
+    def cancel(self, run_id: str, reason: str = "") -> bool:
+        """Stop a run of this engine: it raises `RunCancelledError`. One that has not begun yet is stopped when it does.
+
+        From any thread.
+
+        Args:
+            run_id: the run.
+            reason: why, for people.
+
+        Returns:
+            Whether the run was under way.
+        """
+        reason = reason or "the run was cancelled"
+        found = [strategy for strategy in list(self.under_way) if strategy.run.id == run_id]
+        for strategy in found:
+            strategy.stop(RunCancelledError(reason))
+        if not found:
+            self._to_cancel[run_id] = reason
+        return bool(found)
 
     async def send_signal(self, run_id: str, name: str, value: Any = None) -> None:
         """Send a signal to a run, which a `wait_for_signal` in it takes; it is kept until then.
@@ -272,8 +330,19 @@ class Engine:
         if self._store is None:
             self.signals.send(run_id, name, payload)
             return
-        store = self._store.store
-        await self._store.writer(self.clock).call(partial(store.send, run_id, name, payload, self.clock.now()))
+        await self._store.writer(self.clock).call(self._sending(run_id, name, payload))
+
+    def post_signal(self, run_id: str, name: str, value: Any = None) -> None:
+        """Send a signal as `send_signal` does, from any thread and without waiting until a store has it."""
+        payload = as_json(name, value)
+        if self._store is None:
+            self.signals.send(run_id, name, payload)
+        else:
+            self._store.writer(self.clock).post(self._sending(run_id, name, payload))
+
+    def _sending(self, run_id: str, name: str, payload: str) -> Callable[[], None]:
+        assert self._store is not None
+        return partial(self._store.store.send, run_id, name, payload, self.clock.now())
 
     def plan_for(self, graph: Graph) -> tuple[Plan, Graph]:
         """The plan of a graph, and the graph in the order of that plan."""
@@ -293,6 +362,10 @@ class Engine:
     def executor_of(self, task: Task[..., Any]) -> Executor:
         """The executor that makes a task's calls."""
         return self.executors.get(task.executor or "", self.executor)
+
+    def reports_beginning(self, task: Task[..., Any]) -> bool:
+        """Whether a task's executor says when a call has got the thread or process that it waited for."""
+        return not task.is_async and hasattr(self.executor_of(task), "threads")
 
     def runs_on_thread(self, task: Task[..., Any]) -> bool:
         """Whether calls of a task occupy a thread, which nothing can stop."""

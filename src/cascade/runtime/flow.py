@@ -148,8 +148,8 @@ class FlowManager:
             if kind is not EdgeType.CONDITION
         )
 
-    def decide(self, router: int, due: Due) -> None:
-        """Let a router whose selector has its value take its route.
+    def decide(self, router: int, due: Due) -> list[int]:
+        """Let a router whose selector has its value take its route; what is pruned by that.
 
         Raises:
             UnknownRouteError: there is no route for the selector's value.
@@ -167,17 +167,19 @@ class FlowManager:
         if chosen is None:
             raise UnknownRouteError(lazy.selector.name, value, tuple(lazy.routes))
         with self._lock:
-            self._take_locked(router, graph.index_of[chosen], due)
+            return self._take_locked(router, graph.index_of[chosen], due)
 
-    def _take_locked(self, router: int, chosen: int, due: Due) -> None:
+    def _take_locked(self, router: int, chosen: int, due: Due) -> list[int]:
         self._choice[router] = chosen
+        pruned: list[int] = []
         for route in self._routes_of(router, but=chosen):
             self._scheduler.drop_use(route)
-            self._lose_demand_locked(route)
+            self._lose_demand_locked(route, pruned)
         if self.is_live(router):
             self._make_live_locked(chosen, due)
         # The slot behind the nodes wakes the router when its route has ended; see `Plan`.
-        self.wait_for_route_locked(router, due)
+        self._wait_for_route_locked(router, due)
+        return pruned
 
     def _routes_of(self, router: int, but: int = _UNDECIDED) -> list[int]:
         """The nodes of a router's routes, one for each route; two routes may share a node."""
@@ -189,7 +191,7 @@ class FlowManager:
             routes.remove(but)
         return routes
 
-    def wait_for_route_locked(self, router: int, due: Due) -> None:
+    def _wait_for_route_locked(self, router: int, due: Due) -> None:
         """Arm the wake-up of a decided router, or finish it at once if its route has ended."""
         scheduler = self._scheduler
         slot = scheduler.plan.wake_of[router]
@@ -204,14 +206,16 @@ class FlowManager:
         choice = self._choice.get(router, _UNDECIDED)
         return None if choice == _UNDECIDED else choice
 
-    def release_routes_locked(self, router: int) -> None:
-        """A router that will never decide wants none of its routes."""
+    def release_routes_locked(self, router: int) -> list[int]:
+        """A router that will never decide wants none of its routes; what is pruned by that."""
+        pruned: list[int] = []
         if self._choice.get(router) == _UNDECIDED:
             for route in self._routes_of(router):
                 self._scheduler.drop_use(route)
-                self._lose_demand_locked(route)
+                self._lose_demand_locked(route, pruned)
+        return pruned
 
-    def _lose_demand_locked(self, first: int) -> None:
+    def _lose_demand_locked(self, first: int, pruned: list[int]) -> None:
         scheduler = self._scheduler
         plan = scheduler.plan
         stack = [first]
@@ -221,6 +225,7 @@ class FlowManager:
             if self._demand[index] or scheduler.has_ended(index):
                 continue
             scheduler.skipped[index] = PRUNED
+            pruned.append(index)
             scheduler.remaining -= 1
             scheduler.release(index)
             stack.extend(plan.needs[index])

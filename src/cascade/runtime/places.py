@@ -10,18 +10,19 @@ from cascade.runtime.connectors import settle_connector
 from cascade.runtime.constraints.scopes import Subject
 from cascade.runtime.durability.journal import TakenSignal
 from cascade.runtime.flow import PRUNED, RUN_STOPPED, UPSTREAM_FAILED, FlowManager
+from cascade.runtime.map_inputs import check_inputs
 from cascade.runtime.mapping import MapExecution
 from cascade.runtime.plan import AT_ONCE, DECIDE, MAP
 from cascade.runtime.resolvers import ArgumentResolver
+from cascade.runtime.returned import Turn
 from cascade.runtime.scheduler import MISSING, Scheduler
-from cascade.runtime.trouble import annotate, missing_target
+from cascade.runtime.trouble import annotate, carried, missing_target
 from cascade.spec.lazy_types import Call, MappedLazyResult
 from cascade.spec.routing import Router
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from cascade.runtime.returned import Turn
     from cascade.runtime.scheduler import Continuation, Due, Ending
     from cascade.runtime.strategies.graph import GraphExecutionStrategy
     from cascade.spec.policy import Policy
@@ -135,9 +136,8 @@ class Places:
         if self._run.teller.tells and isinstance(lazy, (Call, MappedLazyResult)):
             self.tell_skip(scheduler, index, reason)
         with self._lock:
-            known = len(scheduler.skipped)
             scheduler.skip(index, reason, due)
-            self._release_routes_locked(scheduler, index, known)
+            self._release_routes_locked(scheduler, index)
             if index == scheduler.plan.target:
                 self._close(scheduler, due)
 
@@ -159,6 +159,8 @@ class Places:
             attempt: which attempt at the call it was.
             turn: the turn of a loop that raised, where the place is that of the loop.
         """
+        if isinstance(error, StopIteration):
+            error = carried(error, parent.name_of(place) if turn is None else turn.name_of(0))
         annotate(error, parent, place, attempt=attempt, turn=turn)
         journal = self._run.journal
         if journal is not None and isinstance(error, Exception):
@@ -179,9 +181,8 @@ class Places:
     def _fail_place(self, parent: Continuation, place: int, error: BaseException, due: Due) -> None:
         if isinstance(parent, Scheduler):
             with self._lock:
-                known = len(parent.skipped)
                 parent.fail(place, error, due)
-                self._release_routes_locked(parent, place, known)
+                self._release_routes_locked(parent, place)
                 if place == parent.plan.target:
                     self._close(parent, due)
         else:
@@ -222,6 +223,8 @@ class Places:
         self._strategy.open_graphs.discard(scheduler)
         self._strategy.past.add_graph(scheduler)
         ending = self._ending_of(scheduler)
+        # Whoever waits for it has it now: nothing else of the graph, which may be a cycle, keeps it alive.
+        scheduler.drop_use(scheduler.plan.target)
         if scheduler.parent is not None:
             scheduler.parent.end_with(scheduler.parent_place, ending, due)
             return
@@ -244,12 +247,11 @@ class Places:
                 return ("value", rescuer[1])
         return ("skipped", reason)
 
-    def _release_routes_locked(self, scheduler: Scheduler, index: int, known: int) -> None:
+    def _release_routes_locked(self, scheduler: Scheduler, index: int) -> None:
         """A router that will never decide wants none of its routes."""
         if isinstance(scheduler.graph.lazies[index], Router):
             assert scheduler.flow is not None
-            scheduler.flow.release_routes_locked(index)
-            self.tell_pruned(scheduler, known)
+            self.tell_pruned(scheduler, scheduler.flow.release_routes_locked(index))
 
     def tell_skip(self, scheduler: Scheduler, index: int, reason: str) -> None:
         """Tell and note a skip."""
@@ -259,13 +261,12 @@ class Places:
             self._run.journal.skipped(scheduler, index, reason)
         self._run.teller.skipped(scheduler, index, scheduler.name_of(index), reason)
 
-    def tell_pruned(self, scheduler: Scheduler, known: int) -> None:
-        """Tell what was pruned since so many skips were known."""
-        if not self._run.teller.tells or len(scheduler.skipped) == known:
+    def tell_pruned(self, scheduler: Scheduler, pruned: list[int]) -> None:
+        """Tell what was pruned by one decision, which is told by whoever made it."""
+        if not self._run.teller.tells:
             return
-        for index in list(scheduler.skipped)[known:]:
-            lazy = scheduler.graph.lazies[index]
-            if scheduler.skipped[index] == PRUNED and isinstance(lazy, (Call, MappedLazyResult)):
+        for index in pruned:
+            if isinstance(scheduler.graph.lazies[index], (Call, MappedLazyResult)):
                 self.tell_skip(scheduler, index, PRUNED)
 
     def advance(self, due: Due) -> None:
@@ -302,7 +303,6 @@ class Places:
         if scheduler.recalled and self.has_recalled(scheduler, index, due):
             return
         if scheduler.entries[index] == DECIDE:
-            assert flow is not None or scheduler.skipped or scheduler.failed
             if flow is None:
                 flow = scheduler.flow = FlowManager(scheduler, self._lock)
             try:
@@ -356,9 +356,9 @@ class Places:
         assert isinstance(lazy, MappedLazyResult)
         began = self._run.teller.started(scheduler, index, lazy.name)
         try:
-            mapping = MapExecution(
-                scheduler, index, *self.arguments.resolve_map(scheduler, index), 2 * self._strategy.engine.max_workers
-            )
+            args, kwargs, inputs = self.arguments.resolve_map(scheduler, index)
+            check_inputs(lazy, inputs, self._run.begun_iterators)
+            mapping = MapExecution(scheduler, index, args, kwargs, inputs, 2 * self._strategy.engine.max_workers)
         except BaseException as error:
             self.fail(scheduler, index, error, due, began=began)
             return
@@ -378,11 +378,12 @@ class Places:
 
     def subject_of(self, parent: Continuation, place: int) -> Subject:
         """What limits may know of the call at a place."""
-        lazy: Any = parent.graph.lazies[place] if isinstance(parent, Scheduler) else None
-        if isinstance(parent, MapExecution):
-            lazy = parent.lazy
-        tags = lazy.task.tags if lazy is not None else ()
-        return Subject(parent.name_of(place), self._run.id, tags)
+        if isinstance(parent, Scheduler):
+            lazy: Any = parent.graph.lazies[place]
+        else:
+            assert isinstance(parent, (MapExecution, Turn))
+            lazy = parent.lazy if isinstance(parent, MapExecution) else parent.call
+        return Subject(parent.name_of(place), self._run.id, lazy.task.tags)
 
     def policy_of(self, parent: Continuation, place: int) -> Policy | None:
         """The policies of the call at a place."""

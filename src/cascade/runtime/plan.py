@@ -5,10 +5,10 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final
 
+from cascade.graph.build import injects
 from cascade.spec.flow import Fallback, Sequence
 from cascade.spec.input import Input
 from cascade.spec.lazy_types import Call, Constant, Derived, Gathered, MappedLazyResult
-from cascade.spec.resource import Inject
 from cascade.spec.routing import Router
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ class Plan:
         successors: for each node the nodes that wait for it.
         pending: for each node how many it waits for.
         uses: for each node how many still need its value.
+        needs_threads_only: whether none of its nodes has anything to do on the loop.
         lanes: for each node where it goes when it may run.
         entries: for each node where it goes when it is ready: its lane, or to a decision first.
         routers: the routers; a plan without any needs no counting of demand.
@@ -66,6 +67,7 @@ class Plan:
         "entries",
         "lanes",
         "needs",
+        "needs_threads_only",
         "order_edges",
         "pending",
         "references",
@@ -98,6 +100,7 @@ class Plan:
         if graph.special:
             self._classify(graph, lends_threads)
         self.calls = size - self.lanes.count(AT_ONCE) - self.lanes.count(MAP)
+        self.needs_threads_only = LOOP not in self.lanes and PROCESSOR not in self.lanes
         successors: list[list[int]] = [[] for _ in range(size)]
         pending = [0] * size
         roots: list[int] = []
@@ -170,8 +173,3 @@ def _lane_of(lazy: LazyResult[Any], lends_threads: bool) -> int:
     if type(lazy) in (Derived, Input, Router, Sequence, Fallback, Gathered, Constant):
         return AT_ONCE
     raise TypeError(f"{type(lazy).__name__} is no kind of lazy value that can be planned")
-
-
-def injects(lazy: Call[Any] | MappedLazyResult[Any]) -> bool:
-    """Whether a call names resources itself, and not just in its task's defaults."""
-    return any(type(value) is Inject for value in (*lazy.args, *lazy.kwargs.values()))

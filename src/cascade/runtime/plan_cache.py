@@ -45,13 +45,13 @@ class PlanCache:
 
     def _plan(self, graph: Graph, lends_threads: bool) -> tuple[Plan, Graph, list[int] | None]:
         order = list(self._solver.resolve(graph).order)
-        declared = range(len(graph))
-        if sorted(order) != list(declared):
+        declared = list(range(len(graph)))
+        if order == declared:
+            return Plan(graph, lends_threads), graph, None
+        if sorted(order) != declared:
             raise ValueError(
                 f"the solver {type(self._solver).__name__} must order every node exactly once: expected a permutation "
                 f"of 0..{len(graph) - 1}, got {order[:20]}"
             )
-        if order == list(declared):
-            return Plan(graph, lends_threads), graph, None
         ordered = graph.reordered(order)
         return Plan(ordered, lends_threads), ordered, order

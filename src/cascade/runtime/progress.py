@@ -92,14 +92,16 @@ class Past:
         done: how many calls ended with a value, items of maps included.
         skipped: how many calls did not run.
         failed: how many calls raised.
+        target: the name of what was asked for, once the run has ended.
     """
 
-    __slots__ = ("done", "failed", "skipped")
+    __slots__ = ("done", "failed", "skipped", "target")
 
     def __init__(self) -> None:
         self.done = 0
         self.skipped = 0
         self.failed = 0
+        self.target = ""
 
     def add_graph(self, scheduler: Scheduler) -> None:
         """Take in a graph that is given up; with the lock of the run."""
@@ -151,7 +153,7 @@ def progress_of_run(strategy: GraphExecutionStrategy, most_nodes: int = 10_000) 
     return RunProgress(
         run_id=run.id,
         parent_id=None if run.parent is None else run.parent.id,
-        target=_name_of(strategy.target),
+        target=past.target or name_of_target(strategy.target),
         is_stopping=run.stopping,
         total=total.total + past.done + past.skipped + past.failed,
         done=total.done + past.done,
@@ -245,7 +247,7 @@ def _look_from_afar(scheduler: Scheduler, total: _Tally) -> None:
 def _look_at_map(mapping: MapExecution, tally: _Tally) -> None:
     # In this order, because the number of rows grows before that of open ones does.
     done = mapping.done
-    pulled = len(mapping.results)
+    pulled = mapping.pulled
     tally.total += pulled if mapping.total is None else mapping.total
     tally.done += done
     tally.active += max(0, pulled - done - len(mapping.items))
@@ -262,7 +264,8 @@ def _without_value(scheduler: Scheduler) -> tuple[int, int]:
     )
 
 
-def _name_of(target: LazyResult[Any] | None) -> str:
+def name_of_target(target: LazyResult[Any] | None) -> str:
+    """The name of what was asked for, or of a few of them."""
     if not isinstance(target, Gathered):
         return "" if target is None else target.name
     names = list(dict.fromkeys(member.name for member in target.packed.lazies[:_MOST_MEMBERS]))

@@ -34,6 +34,11 @@ class ResourceRegistry:
         self._overrides: dict[str, _Override] = {}
         self._outer = outer
 
+    @property
+    def has_any(self) -> bool:
+        """Whether something can be injected or is overridden."""
+        return bool(self._definitions or self._overrides)
+
     def register(self, definition: ResourceDefinition) -> None:
         """Make a recipe known by its name."""
         self._definitions[definition.name] = definition
@@ -194,6 +199,10 @@ class ResourceContainer:
         self._live: list[_Live] = []
         self._making: dict[tuple[str, int], asyncio.Task[Any]] = {}
         self._thread: AffineThread | None = None
+        # Of calls that were left behind: they may still use what was made for them.
+        self._left: dict[ResourceContainer, BaseException | None] = {}
+        self._closing_left: set[asyncio.Task[list[BaseException]]] = set()
+        self._raised_late: list[BaseException] = []
         self.used_affine = False
 
     def child(self) -> ResourceContainer:
@@ -203,7 +212,7 @@ class ResourceContainer:
     @property
     def is_empty(self) -> bool:
         """Whether nothing was ever made here."""
-        return not self._making and self._thread is None
+        return not (self._making or self._thread or self._left or self._closing_left or self._raised_late)
 
     @property
     def thread(self) -> AffineThread:
@@ -280,6 +289,25 @@ class ResourceContainer:
         assert definition is not None, f"validated before: {inject!r}"
         return definition
 
+    def leave_to_run(self, error: BaseException | None) -> None:
+        """Have what was made for an attempt torn down when its call has ended, or at the latest with the run."""
+        if self._parent is not None and not self.is_empty:
+            self._parent._left[self] = error
+
+    def close_left(self) -> None:
+        """Begin to tear down what was left to the run, unless that was done."""
+        parent = self._parent
+        if parent is not None and self in parent._left:
+            error = parent._left.pop(self)
+            closing = asyncio.get_running_loop().create_task(self.close(error), context=self._run.context.copy())
+            parent._closing_left.add(closing)
+            closing.add_done_callback(parent._left_is_closed)
+
+    def _left_is_closed(self, closing: asyncio.Task[list[BaseException]]) -> None:
+        self._closing_left.discard(closing)
+        if not closing.cancelled():
+            self._raised_late += closing.result()
+
     async def close(self, error: BaseException | None) -> list[BaseException]:
         """Tear everything down, the newest first, each one whatever the others do.
 
@@ -289,11 +317,15 @@ class ResourceContainer:
         Returns:
             What teardowns raised.
         """
+        for left in list(self._left):
+            left.close_left()
+        if self._closing_left:
+            await asyncio.wait(self._closing_left)
+        raised, self._raised_late = self._raised_late, []
         for making in list(self._making.values()):
             if not making.done():
                 await asyncio.wait([making])
         self._making.clear()
-        raised: list[BaseException] = []
         outcome = Outcome(error)
         while self._live:
             live = self._live.pop()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cascade.graph.build import LAZY_TYPES, is_bare
 from cascade.runtime.scheduler import id_of
-from cascade.spec.containers import PLAIN, Shape, pack, shape_of
+from cascade.spec.containers import EXACT, PLAIN, Shape, pack, shape_of
 from cascade.spec.exceptions import TaskResultError
 from cascade.spec.lazy_types import Call, Gathered, LazyResult
 from cascade.spec.resource import Inject
@@ -14,7 +14,6 @@ from cascade.spec.resource import Inject
 if TYPE_CHECKING:
     from cascade.runtime.scheduler import Continuation, Due, Ending
 
-_EXACT: Final = frozenset({list, tuple, dict, set})
 _MOST_TYPES_REMEMBERED: Final = 1024
 _final: set[type] = set()
 """Opaque types that cannot be awaited, so that their values need no look at all."""
@@ -35,7 +34,7 @@ def continuation_of(name: str, value: Any) -> LazyResult[Any] | None:
         return None
     if kind in LAZY_TYPES:
         return value  # type: ignore[no-any-return]
-    if kind in _EXACT:
+    if kind in EXACT:
         packed = pack(value, exact=True)
         return None if packed is None else Gathered(packed)
     if hasattr(kind, "__await__") and shape_of(kind) is Shape.OPAQUE:
@@ -76,14 +75,13 @@ class Turn:
         number: which turn it is, from 1 on.
     """
 
-    __slots__ = ("call", "number", "parent", "place", "returned")
+    __slots__ = ("call", "number", "parent", "place")
 
     def __init__(self, parent: Continuation, place: int, call: Call[Any], number: int) -> None:
         self.parent = parent
         self.place = place
         self.call = call
         self.number = number
-        self.returned: dict[int, Ending] = {}
 
     def place_id(self, place: int) -> str:
         """The id of the turn's only call."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 from cascade.graph.digest import combine
 from cascade.runtime.affine_thread import is_abandoned
 from cascade.runtime.durability.keys import run_key
+from cascade.runtime.map_inputs import BegunIterators
 from cascade.runtime.preview import describe_error
 from cascade.runtime.resource_container import ResourceContainer
+from cascade.runtime.returned import Turn
 from cascade.runtime.state_writer import StateWriter
 from cascade.runtime.teller import Teller
 from cascade.spec.context import CallContext, current_call
@@ -23,14 +25,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
     from contextlib import AbstractContextManager
 
-    from cascade.runtime.attempts import Attempt
     from cascade.runtime.capacity import Grant
     from cascade.runtime.constraints.manager import Permit
+    from cascade.runtime.constraints.scopes import Subject
     from cascade.runtime.durability.journal import Journal
     from cascade.runtime.engine import Engine
     from cascade.runtime.resource_container import ResourceRegistry
     from cascade.runtime.scheduler import Continuation
     from cascade.runtime.strategies.graph import GraphExecutionStrategy
+    from cascade.runtime.workers import WorkerLane
+    from cascade.spec.lazy_types import Call
     from cascade.spec.protocols import Clock, StateBackend
 
 
@@ -51,6 +55,8 @@ class Run:
         state: writes what ends through to a state backend.
         journal: keeps what ends in a store, where the run is durable.
         nested: the runs that calls of this run have started and wait for.
+        begun_iterators: what maps have begun to pull from.
+        ended: whether it is over, so that what it has left behind is no part of it any more.
     """
 
     def __init__(
@@ -84,12 +90,15 @@ class Run:
         self.error: BaseException | None = None
         self.state = StateWriter(state_backend(run_id), loop) if state_backend is not None else None
         self.journal = journal
-        self.caller = current_attempt.get()
+        self.caller = None if parent is None else _caller(parent)
+        self.ended = False
         self.context = copy_context()
+        self.context.run(current_caller.set, None)
         self.context.run(current_call.set, self.describe_call)
         self.context.run(current_run.set, self)
         self.context.run(is_abandoned.set, lambda: self.abandoned)
         self.nested: set[GraphExecutionStrategy] = set()
+        self.begun_iterators = BegunIterators()
         self.teller = Teller(run_id, engine.bus, engine.clock, loop, keeps_track=self.keeps_track)
         self.teller.outer = None if parent is None else parent.teller
 
@@ -103,24 +112,19 @@ class Run:
         return self.stopping or (self.parent is not None and self.parent.asked_to_stop())
 
     def under_way(self, strategy: GraphExecutionStrategy) -> AbstractContextManager[None]:
-        """For the time of the run: be stopped with the run that started this one, and do not hold up its limits."""
+        """For its time, let the run be stopped with the one that started it, and hold up neither limits nor threads."""
         return _nested(self, strategy)
 
     def caller_place(self) -> tuple[Continuation, int] | None:
         """The call of another run that waits for this run, if it is known."""
-        if self.caller is not None:
-            return self.caller.parent, self.caller.place
-        helper = here.helper
-        if helper is not None and helper.run is self.parent and helper.parent is not None:
-            return helper.parent, helper.place
-        return None
+        return None if self.caller is None else self.caller.where()
 
     def held_by_callers(self) -> list[Grant]:
         """The capacity held by calls that wait until this run has ended."""
         held: list[Grant] = []
         run: Run | None = self
         while run is not None:
-            if run.caller is not None and run.caller.grant is not None:
+            if run.caller is not None and run.caller.grant is not None and run.caller.run.engine is self.engine:
                 held.append(run.caller.grant)
             run = run.parent
         return held
@@ -170,9 +174,10 @@ class Run:
 
     def describe_call(self) -> CallContext:
         """The context of a plain call, made when somebody asks for it."""
-        helper = here.helper
-        if helper is not None and helper.run is self and helper.parent is not None:
-            return self.call_context(helper.parent, helper.place)
+        caller = _caller(self)
+        where = None if caller is None else caller.where()
+        if where is not None:
+            return self.call_context(*where)
         return CallContext(self.id, "", "", 1, self.asked_to_stop)
 
     def call_context(self, parent: Continuation, place: int, attempt: int = 1) -> CallContext:
@@ -197,29 +202,111 @@ class Run:
         return combine("call in memory", self.id.encode(), parent.place_id(place).encode(errors="surrogatepass")).hex()
 
 
-class Helper:
+class Caller:
+    """A call under way, as those see it who count it and the runs that it starts.
+
+    Attributes:
+        run: the run that it belongs to.
+        parent: whose call it is, with `place`; `None` for a thread between calls.
+        permit: the leave that limits gave the call, or what counts it against limits that were set while it ran.
+        grant: the capacity that the call holds.
+        waits: for how many runs that it has started it waits.
+        turn: where what it returned is computed without a graph, the call that is made now, and which turn it is.
+    """
+
+    __slots__ = ("grant", "parent", "permit", "place", "run", "turn", "waits")
+
+    def __init__(self, run: Run, parent: Continuation | None = None, place: int = 0) -> None:
+        self.run = run
+        self.parent: Continuation | None = parent
+        self.place = place
+        self.permit: Permit | None = None
+        self.grant: Grant | None = None
+        self.waits = 0
+        self.turn: tuple[Call[Any], int] | None = None
+
+    def where(self) -> tuple[Continuation, int] | None:
+        """The place of what is called now: the call's own, or that of a turn of the loop which it returned."""
+        parent, place, turn = self.parent, self.place, self.turn
+        if parent is None:
+            return None
+        return (parent, place) if turn is None else (Turn(parent, place, *turn), 0)
+
+    def enlist(self, subject: Subject, goes_on: Callable[[], bool]) -> None:
+        """Count the call against limits that were not there when it began; from any thread.
+
+        Args:
+            subject: what limits may know of it.
+            goes_on: whether it has not ended; whoever ends it notes that first and then gives back its permit.
+        """
+        with self.run.lock:
+            permit = self.permit
+            if permit is not None and permit.counts:
+                return
+            self.permit = permit = self.run.engine.constraints.enlist(subject)
+            if self.waits:
+                permit.suspend()
+        if not goes_on():
+            permit.release()
+
+    def is_at(self, parent: Continuation, place: int) -> bool:
+        """Whether this is still the call at a place."""
+        return self.parent is parent and self.place == place
+
+    def give_permit_back(self) -> None:
+        """Let limits forget the call."""
+        permit = self.permit
+        if permit is not None:
+            self.permit = None
+            permit.release()
+
+    def begin_waiting(self) -> None:
+        """Hold up no limit while it waits for a run that it has started, and that may need the same leave."""
+        with self.run.lock:
+            self.waits += 1
+            if self.waits == 1 and self.permit is not None:
+                self.permit.suspend()
+
+    def end_waiting(self) -> None:
+        """Count again once it waits for no run any more."""
+        with self.run.lock:
+            self.waits -= 1
+            if self.waits == 0 and self.permit is not None:
+                self.permit.resume()
+
+
+class Helper(Caller):
     """What a worker thread is doing for a run, so that plain calls need no context of their own.
 
     Attributes:
-        run: the run that it helps.
-        parent: whose call it makes, with `place`; `None` between calls.
-        permit: what counts the call against limits that were set while it ran.
+        lane: the helpers that it is one of.
+        is_surplus: whether there are enough helpers without it.
     """
 
-    __slots__ = ("parent", "permit", "place", "run")
+    __slots__ = ("is_surplus", "lane")
 
-    def __init__(self, run: Run) -> None:
-        self.run = run
-        self.parent: Continuation | None = None
-        self.place = 0
-        self.permit: Permit | None = None
+    def __init__(self, run: Run, lane: WorkerLane) -> None:
+        super().__init__(run)
+        self.lane = lane
+        self.is_surplus = False
+
+    def begin_waiting(self) -> None:
+        """Leave the run's other nodes to other helpers meanwhile."""
+        super().begin_waiting()
+        if self.waits == 1:
+            self.lane.one_goes_away()
+
+    def end_waiting(self) -> None:
+        """Be one of the helpers again."""
+        super().end_waiting()
+        if self.waits == 0:
+            self.lane.one_comes_back(self)
 
     def has_called(self) -> None:
         """Note that the call has ended."""
         self.parent = None
         if self.permit is not None:
-            self.permit.release()
-            self.permit = None
+            self.give_permit_back()
 
 
 class _Here(threading.local):
@@ -230,27 +317,57 @@ here: Final = _Here()
 """What this thread is doing."""
 
 
+def run_here() -> Run | None:
+    """The run that the code here is a part of; a run started here is nested in it."""
+    run = current_run.get()
+    return None if run is None or run.ended else run
+
+
+def _caller(parent: Run) -> Caller | None:
+    """The call of a run that the code here is a part of, if it is known."""
+    caller = current_caller.get()
+    if caller is None or caller.run is not parent:
+        caller = here.helper
+    return None if caller is None or caller.run is not parent or caller.parent is None else caller
+
+
 @contextmanager
 def _nested(run: Run, strategy: GraphExecutionStrategy) -> Generator[None]:
-    parent = run.parent
+    parent, caller = run.parent, run.caller
     if parent is None:
         yield
         return
-    permit = run.caller.permit if run.caller is not None else None
     parent.nested.add(strategy)
     if parent.asked_to_stop():
         strategy.stop(RunCancelledError("the run that started this one has been stopped"))
-    if permit is not None:
-        permit.suspend()
+    if caller is not None:
+        caller.begin_waiting()
+    off_the_loop = run.loop_thread != parent.loop_thread
     try:
-        yield
+        with _thread_lent(parent) if off_the_loop else nullcontext():
+            yield
     finally:
-        if permit is not None:
-            permit.resume()
+        if caller is not None:
+            caller.end_waiting()
         parent.nested.discard(strategy)
 
 
-current_attempt: Final[ContextVar[Attempt | None]] = ContextVar("cascade_attempt", default=None)
-"""The attempt that the code here is a part of, if its call has policies."""
+@contextmanager
+def _thread_lent(parent: Run) -> Generator[None]:
+    """While a call waits for a run it is not busy itself, and its thread is made up for."""
+    pool, clock = parent.engine.pool, parent.engine.clock
+    if pool is not None:
+        pool.lend()
+    clock.idle()
+    try:
+        yield
+    finally:
+        clock.busy()
+        if pool is not None:
+            pool.take_back()
+
+
+current_caller: Final[ContextVar[Caller | None]] = ContextVar("cascade_caller", default=None)
+"""The call that the code here is a part of, unless a worker thread makes it without a context of its own."""
 current_run: Final[ContextVar[Run | None]] = ContextVar("cascade_run", default=None)
-"""The run that the code here is a part of; a run started here is nested in it."""
+"""The run that the code here was started by; see `run_here`."""

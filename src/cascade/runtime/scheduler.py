@@ -31,8 +31,6 @@ Ending = tuple[Literal["value", "skipped", "failed"], Any]
 class Continuation(Protocol):
     """Whatever has places that wait for an ending: nodes of a graph, items of a map."""
 
-    returned: dict[int, Ending]
-
     def end_with(self, place: int, ending: Ending, due: Due) -> None:
         """Hear how the graph ended that the call at a place returned."""
         ...
@@ -168,7 +166,8 @@ class Scheduler:
 
     def place_id(self, place: int) -> str:
         """The id of a node, unique within the run."""
-        return id_of(self, place)
+        # Most graphs are the run's own, whose nodes need no path: each event asks for this.
+        return id_of(self, place) if self.turn or self.parent is not None else self.graph.node_id(place)
 
     def step_to(self, place: int) -> tuple[str, Continuation | None, int]:
         """The node and the turn in which it is; what is before that has the value that this graph is for."""
@@ -272,9 +271,9 @@ class Scheduler:
         if not left and not self.keeps_all:
             self.values[source] = MISSING
 
-    def enqueue(self, index: int) -> None:
-        """Hand a node over to the worker threads."""
-        heappush(self.ready, index)
+    def forget_values(self) -> None:
+        """Keep no value alive; whether there was one can still be told."""
+        self.values = [value if value is MISSING else None for value in self.values]
 
     def has_ended(self, index: int) -> bool:
         """Whether a node has a value, was skipped or has failed; for values that something still uses."""

@@ -47,6 +47,11 @@ class Signals:
         self._waiters: defaultdict[tuple[str, str], list[Waiter]] = defaultdict(list)
         self._inboxes: dict[Journal, _Inbox] = {}
 
+    @property
+    def has_any(self) -> bool:
+        """Whether something was sent that nobody has taken."""
+        return bool(self._sent)
+
     def send(self, run_id: str, name: str, payload: str) -> None:
         """Keep a signal for a run in memory, and wake who waits for it; from any thread."""
         with self._lock:

@@ -17,6 +17,7 @@ R = TypeVar("R")
 
 _MOST_SPARE: Final = 1
 _spare: Final[list[asyncio.Runner]] = []
+_in_use: Final[set[asyncio.AbstractEventLoop]] = set()
 _of_parents: Final[list[list[asyncio.Runner]]] = []
 
 
@@ -35,6 +36,7 @@ def run_on_spare_loop(main: Coroutine[Any, Any, R], context: Context, *, interru
     except IndexError:
         runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
     loop = runner.get_loop()
+    _in_use.add(loop)
     try:
         task = loop.create_task(main, context=context)
         with _interrupts(loop, task):
@@ -43,10 +45,16 @@ def run_on_spare_loop(main: Coroutine[Any, Any, R], context: Context, *, interru
         interrupted()
         raise
     finally:
+        _in_use.discard(loop)
         if len(_spare) < _MOST_SPARE and _is_unused(loop):
             _spare.append(runner)
         else:
             runner.close()
+
+
+def is_spare(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether a loop is run here, so that nobody uses it but one run."""
+    return loop in _in_use
 
 
 class _Interrupts:

@@ -37,6 +37,7 @@ class Teller:
 
     Attributes:
         outer: the teller of the run that started this one.
+        close: ends the looking for new listeners.
         tells: whether anybody wants to know how nodes begin or end: where nobody does, hot paths skip all of this.
     """
 
@@ -49,25 +50,32 @@ class Teller:
         self._loop = loop
         self.outer: Teller | None = None
         self._outbox: deque[Event] = deque()
-        self._told = True
+        self._delivery_is_due = False
+        self._keeps_track = keeps_track
+        self._look()
+        self.close = bus.watch(self._look)
+
+    def _look(self) -> None:
+        """Find out what anybody wants to know; also while the run is under way."""
+        bus = self._bus
         self._tells_start = bus.wants(TaskExecutionStarted)
         self._tells_finish = bus.wants(TaskExecutionFinished)
         self._tells_skip = bus.wants(TaskSkipped)
-        self._takes_time = self._tells_finish or keeps_track
-        self.tells = self._tells_start or self._tells_finish or self._tells_skip or keeps_track
+        self._takes_time = self._tells_finish or self._keeps_track
+        self.tells = self._tells_start or self._tells_finish or self._tells_skip or self._keeps_track
 
     def tell(self, event: Event) -> None:
         """Deliver an event soon, after those told before; from any thread."""
         self._outbox.append(event)
-        if self._told:
-            self._told = False
+        if not self._delivery_is_due:
+            self._delivery_is_due = True
             self._deliver_soon()
 
     def deliver(self) -> None:
         """Hand over all events told so far, and before them those of the run that started this one."""
         if self.outer is not None:
             self.outer.deliver()
-        self._told = True
+        self._delivery_is_due = False
         self._bus.publish_all(self._outbox)
 
     def _deliver_soon(self) -> None:
@@ -75,7 +83,7 @@ class Teller:
             self._loop.call_soon_threadsafe(self.deliver)
         except RuntimeError:
             # The loop has been closed under an abandoned call; nobody listens any more.
-            self._told = False
+            self._delivery_is_due = True
 
     def started(self, parent: Continuation, place: int, name: str) -> float:
         """Tell that a call starts; the moment, for its duration."""

@@ -90,6 +90,16 @@ def _steps_in(scheduler: Scheduler, index: int) -> list[int]:
     return path
 
 
+def carried(error: StopIteration, name: str) -> RuntimeError:
+    """The error in whose place a task's `StopIteration` arrives: no coroutine lets that through, nor any future."""
+    carrier = RuntimeError(
+        f"task '{name}' raised StopIteration, which Python does not let through code that waits for the task; "
+        "it is the cause of this error. Give next() a default, or return instead"
+    )
+    carrier.__cause__ = error
+    return carrier
+
+
 def missing_target(scheduler: Scheduler, reason: str) -> DependencyMissingError:
     """The error for a target that was skipped, or that has a skipped member."""
     graph = scheduler.graph

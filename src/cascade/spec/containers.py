@@ -13,6 +13,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
 from cascade.spec.exceptions import DeclarationError, LazyValueError
+from cascade.spec.kinds import shown
 
 if TYPE_CHECKING:
     from cascade.spec.lazy_types import LazyResult
@@ -108,7 +109,8 @@ def _interesting(members: Sequence[Any]) -> bool:
     return any(kind not in PLAIN and shape_of(kind) is not Shape.OPAQUE for kind in set(map(type, members)))
 
 
-_EXACT: Final = frozenset({list, tuple, dict, set})
+EXACT: Final = frozenset({list, tuple, dict, set})
+"""The containers that are looked into in what a task returns."""
 
 
 def may_hold_lazy(value: Any) -> bool:
@@ -251,12 +253,12 @@ class _Packing:
         self.index_of: dict[LazyResult[Any], int] = {}
 
     def run(self, root: Any) -> Packed | None:
-        stack: list[tuple[Any, Any, Shape, Sequence[Any], bool]] = []
+        stack: list[tuple[Any, Any, Shape, Sequence[Any], Sequence[Any], bool]] = []
         self._enter(stack, root, None)
         while stack:
-            current, path, shape, members, closing = stack.pop()
+            current, path, shape, members, names, closing = stack.pop()
             if closing:
-                self._close(current, path, shape, members)
+                self._close(current, path, shape, members, names)
                 continue
             if id(current) in self.passed:
                 continue
@@ -268,11 +270,12 @@ class _Packing:
                     "pass a container without the circle, or build it in a task"
                 )
             self.open.add(id(current))
-            stack.append((current, path, shape, members, True))
+            names = _names_of(current, shape)
+            stack.append((current, path, shape, members, names, True))
             for place in range(len(members) - 1, -1, -1):
                 kind = type(members[place])
                 if kind not in PLAIN and shape_of(kind) is not Shape.LAZY:
-                    self._enter(stack, members[place], (path, current, shape, place))
+                    self._enter(stack, members[place], (path, shape, names, place))
         if not self.steps:
             return None
         return Packed(self.steps, tuple(self.lazies), tuple(self.places))
@@ -280,13 +283,13 @@ class _Packing:
     def _enter(self, stack: list[Any], value: Any, path: Any) -> None:
         kind = type(value)
         shape = shape_of(kind)
-        if shape is Shape.LAZY or shape is Shape.OPAQUE or (self.exact and kind not in _EXACT):
+        if shape is Shape.LAZY or shape is Shape.OPAQUE or (self.exact and kind not in EXACT):
             return
         members = _members(value, shape)
         if _interesting(members):
-            stack.append((value, path, shape, members, False))
+            stack.append((value, path, shape, members, (), False))
 
-    def _close(self, current: Any, path: Any, shape: Shape, members: Sequence[Any]) -> None:
+    def _close(self, current: Any, path: Any, shape: Shape, members: Sequence[Any], names: Sequence[Any]) -> None:
         self.open.discard(id(current))
         self.passed.add(id(current))
         lazies: list[tuple[int, int]] = []
@@ -301,7 +304,7 @@ class _Packing:
                 if index is None:
                     index = index_of[member] = len(self.lazies)
                     self.lazies.append(member)
-                    self.places.append((path, current, shape, place))
+                    self.places.append((path, shape, names, place))
                 lazies.append((place, index))
             elif id(member) in self.step_of:
                 inner.append((place, self.step_of[id(member)]))
@@ -314,14 +317,21 @@ class _Packing:
         self.steps.append(step)
 
 
+def _names_of(value: Any, shape: Shape) -> Sequence[Any]:
+    """What the members of a container are found by, where that is no number."""
+    if shape is Shape.DICT:
+        return list(dict.keys(value))
+    return _field_names(value) if shape is Shape.DATACLASS else ()
+
+
 def _path_text(path: Any) -> str:
     parts: list[str] = []
     while path:
-        path, container, shape, place = path
+        path, shape, names, place = path
         if shape is Shape.DICT:
-            parts.append(f"[{list(container)[place]!r}]")
+            parts.append(f"[{shown(names[place])}]")
         elif shape is Shape.DATACLASS:
-            parts.append(f".{_field_names(container)[place]}")
+            parts.append(f".{names[place]}")
         elif shape is Shape.SET:
             parts.append("{}")
         else:

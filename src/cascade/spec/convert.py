@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from cascade.spec.exceptions import DeclarationError
-from cascade.spec.kinds import BOOL_WORDS, Choice, DictOf, Float, Kind, ListOf, Member, OptionalOf, Scalar
+from cascade.spec.kinds import BOOL_WORDS, Choice, DictOf, Float, Hidden, Kind, ListOf, Member, OptionalOf, Scalar
+from cascade.spec.secret import Secret
 
 
 def _read_bool(text: str) -> bool:
@@ -40,12 +41,13 @@ _SCALARS: Final[dict[type, Kind]] = {
     Path: Scalar(Path, _read_path),
     dt.datetime: Scalar(dt.datetime, _read_datetime, "ISO, as 2030-12-31T23:59:00"),
     dt.date: Scalar(dt.date, _read_date, "ISO, as 2030-12-31", refused=dt.datetime),
+    Secret: Hidden(Secret, Secret, "text that is not shown"),
 }
 
 
 ANYTHING: Final = Kind()
 SUPPORTED: Final = (
-    "int, float, bool, str, pathlib.Path, an Enum, a Literal, date, datetime, list[...], dict, "
+    "int, float, bool, str, pathlib.Path, an Enum, a Literal, date, datetime, cs.Secret, list[...], dict, "
     "or X | None of one of them"
 )
 

@@ -21,7 +21,8 @@
         ResourceError                         an injected resource broke its protocol
         NestedRunError (RuntimeError)         a run started where it would block its own engine
         EngineClosedError (RuntimeError)      an engine used after its end
-        RunCancelledError                     a run stopped from outside, seen from a thread
+        RunCancelledError                     a run stopped from outside
+        RunTimeoutError (TimeoutError)        a run took longer than allowed
         RunOwnedError                         a durable run that another process has
         StoreError (OSError)                  a durable store that failed for good
         ResumeError (ValueError)              a durable run that cannot go on like this
@@ -249,7 +250,24 @@ class EngineClosedError(RunError, RuntimeError):
 
 
 class RunCancelledError(RunError):
-    """A run was stopped from outside while a thread waited for it."""
+    """A run was stopped from outside, by its handle, its engine or a command; the message is the reason."""
+
+
+class RunTimeoutError(RunError, TimeoutError):
+    """A run took longer than allowed, and was stopped.
+
+    Attributes:
+        run_id: the run.
+        timeout: what was allowed, in seconds.
+    """
+
+    def __init__(self, run_id: str, timeout: float) -> None:
+        super().__init__(run_id, timeout)
+        self.run_id = run_id
+        self.timeout = timeout
+
+    def __str__(self) -> str:
+        return f"run '{self.run_id}' took longer than its timeout of {self.timeout:g} s, and was stopped"
 
 
 class RunOwnedError(RunError):

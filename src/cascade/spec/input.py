@@ -103,7 +103,7 @@ class EnvSpec(InputSpec):
     word = "environment variable"
 
     def _shown_type(self) -> str:
-        return ""
+        return "" if self.type is str else super()._shown_type()
 
 
 class Input(LazyResult[R]):
@@ -149,8 +149,8 @@ def Param(  # noqa: N802 - reads as the declaration of a thing, like Router; a c
     Args:
         name: how it is given: `cs.run(..., params={"name": ...})`, on a command line `--name`.
         default: its value when none is given; without one it is required. `None` is a default.
-        type: `int`, `float`, `bool`, `str`, `Path`, an `Enum`, a `Literal`, `date`, `datetime`, `list[...]`,
-            `dict`, or `X | None` of one of them. By default the type of the default if that is no list or
+        type: `int`, `float`, `bool`, `str`, `Path`, an `Enum`, a `Literal`, `date`, `datetime`, `cs.Secret`,
+            `list[...]`, `dict`, or `X | None` of one of them. By default the type of the default if that is no list or
             dict; otherwise values are taken as they come.
         description: what it means, for `--help`.
 
@@ -183,18 +183,26 @@ def Env(name: str, *, description: str = ...) -> LazyResult[str]: ...
 def Env(name: str, default: str, description: str = ...) -> LazyResult[str]: ...
 @overload
 def Env(name: str, default: None, description: str = ...) -> LazyResult[str | None]: ...
+@overload
+def Env(name: str, default: None, description: str = ..., *, type: type[R]) -> LazyResult[R | None]: ...
+@overload
+def Env(name: str, default: R = ..., description: str = ..., *, type: type[R]) -> LazyResult[R]: ...
+@overload
+def Env(name: str, default: Any = ..., description: str = ..., *, type: Any) -> LazyResult[Any]: ...
 def Env(  # noqa: N802 - see Param
-    name: str, default: str | Required | None = REQUIRED, description: str = ""
+    name: str, default: Any = REQUIRED, description: str = "", *, type: Any = str
 ) -> LazyResult[Any]:
-    """Declare an environment variable as an input; the lazy value of its text when the run starts.
+    """Declare an environment variable as an input; the lazy value of what it says when the run starts.
 
     Args:
         name: the variable.
         default: its value when the variable is not set; without one it is required. `None` is a default.
         description: what it means, for `--help`.
+        type: what its text is converted to, as for `Param`: `cs.Secret` for what must not be shown.
 
     Raises:
-        DeclarationError: the name cannot be that of a variable, or the default is no text.
+        DeclarationError: the name cannot be that of a variable, the type is not supported, or the default is of another
+            type.
 
     >>> import cascade as cs
     >>> cs.run(cs.Env("A_VARIABLE_THAT_NOBODY_SETS", default="unset"))
@@ -203,12 +211,18 @@ def Env(  # noqa: N802 - see Param
     _check_name(name, "Env", "an environment variable")
     if "=" in name or "\0" in name:
         raise DeclarationError(f"Env({name!r}): no environment variable can have this name")
-    if not isinstance(default, str) and default is not None and default is not REQUIRED:
+    if type is str and not isinstance(default, str) and default is not None and default is not REQUIRED:
         raise DeclarationError(
             f"Env({name!r}): variables are text, so the default must be text or None, "
-            f"got {type(default).__name__} {shown(default)}; convert the value in a task"
+            f"got {default.__class__.__name__} {shown(default)}; say  type={default.__class__.__name__}"
         )
-    return Input(EnvSpec(name, default, str, _checked_description(name, description)))
+    try:
+        kind = kind_of(type)
+    except DeclarationError as error:
+        raise DeclarationError(f"Env({name!r}): {error}") from None
+    if default is not REQUIRED and default is not None:
+        default = _checked_default(name, default, kind, "Env")
+    return Input(EnvSpec(name, default, type, _checked_description(name, description)))
 
 
 def collect(specs: Iterable[InputSpec]) -> dict[tuple[type[InputSpec], str], InputSpec]:
@@ -304,6 +318,8 @@ def _resolve(spec: ParamSpec | EnvSpec, source: Mapping[Any, Any]) -> Any:
 
 def _unknown(given: Mapping[Any, Any], found: Mapping[tuple[type[InputSpec], str], InputSpec]) -> Iterable[str]:
     names = [name for kind, name in found if kind is ParamSpec]
+    # A mistyped name may have been meant for a secret.
+    hides = any(spec.kind.hides for spec in found.values())
     for name, value in given.items():
         if (ParamSpec, name) in found:
             continue
@@ -316,7 +332,7 @@ def _unknown(given: Mapping[Any, Any], found: Mapping[tuple[type[InputSpec], str
 
             close = difflib.get_close_matches(str(name), names, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"the parameters are {', '.join(names)}"
-        yield f"parameter {name!r}: unknown, got {shown(value)}; {hint}"
+        yield f"parameter {name!r}: unknown, got {'***' if hides else shown(value)}; {hint}"
 
 
 def _check_name(name: Any, function: str, what: str) -> None:
@@ -334,21 +350,21 @@ def _checked_description(name: str, description: Any) -> str:
     return description
 
 
-def _checked_default(name: str, default: Any, kind: Kind) -> Any:
+def _checked_default(name: str, default: Any, kind: Kind, function: str = "Param") -> Any:
     if is_lazy(default) or (may_hold_lazy(default) and pack(default) is not None):
         raise DeclarationError(
-            f"Param({name!r}): the default must be a plain value, got {shown(default)} with a lazy value in "
+            f"{function}({name!r}): the default must be a plain value, got {shown(default)} with a lazy value in "
             "it; choose between lazy values with cs.Router, or in a task"
         )
     if isinstance(default, type):
         raise DeclarationError(
-            f"Param({name!r}): the default is the class {default.__name__}; write  type={default.__name__}"
+            f"{function}({name!r}): the default is the class {default.__name__}; write  type={default.__name__}"
         )
     try:
         return kind.check_default(default)
     except Misfit as error:
         raise DeclarationError(
-            f"Param({name!r}): the default is not of the type: {error}; a default is not converted"
+            f"{function}({name!r}): the default is not of the type: {error}; a default is not converted"
         ) from None
 
 

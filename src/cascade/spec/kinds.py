@@ -55,11 +55,13 @@ class Kind:
         title: the type's name.
         hint: how its text is written, where that is not plain.
         choices: the texts that there are, if these are few.
+        hides: whether what was given is not told, whatever is wrong with it.
     """
 
     title: str = "any value"
     hint: str = ""
     choices: tuple[str, ...] = ()
+    hides: bool = False
 
     @property
     def expected(self) -> str:
@@ -89,6 +91,8 @@ class Kind:
         return self.check(value)
 
     def misfit(self, value: object, detail: str = "") -> Misfit:
+        if self.hides:
+            return Misfit(self.expected, "***", detail or f"a value of type {type(value).__name__}")
         return Misfit(self.expected, value, detail)
 
     def instance(self, value: Any, wanted: type, written: str | None = None) -> Any:
@@ -118,6 +122,12 @@ class Scalar(Kind):
         if not isinstance(value, self.kind) or isinstance(value, self._refused):
             raise self.misfit(value)
         return value
+
+
+class Hidden(Scalar):
+    """Secrets."""
+
+    hides = True
 
 
 class Float(Scalar):
@@ -199,6 +209,7 @@ class ListOf(Kind):
     def __init__(self, item: Kind, typed: bool) -> None:
         self.item = item
         self.title = f"list[{item.title}]" if typed else "list"
+        self.hides = item.hides
         self.nested = isinstance(item, (ListOf, DictOf))
         self.hint = "as JSON" if self.nested else "comma separated or JSON"
 
@@ -235,6 +246,7 @@ class DictOf(Kind):
     def __init__(self, key: Kind, item: Kind, typed: bool) -> None:
         self.key = key
         self.item = item
+        self.hides = key.hides or item.hides
         self.title = f"dict[{key.title}, {item.title}]" if typed else "dict"
 
     def read(self, text: str) -> Any:
@@ -271,6 +283,7 @@ class OptionalOf(Kind):
 
     def __init__(self, inner: Kind) -> None:
         self.inner = inner
+        self.hides = inner.hides
         self.title = f"{inner.title} or None"
         self.hint = inner.hint
         self.choices = inner.choices

@@ -321,6 +321,50 @@ class Store(Protocol):
         """Forget a key of the cache; it need not exist."""
         ...
 
+    def put_setting(self, key: str, text: str, expires: float | None) -> None:
+        """Keep a text under a key, in place of what was there; limits that people set are such texts."""
+        ...
+
+    def settings(self, now: float) -> dict[str, str]:
+        """All texts that have not expired, by their keys."""
+        ...
+
+    def remove_setting(self, key: str) -> bool:
+        """Forget a key; whether there was one."""
+        ...
+
+    def take_slots(self, scope: str, holder: str, count: int, limit: int, now: float, until: float) -> bool:
+        """Take slots of a limit that all who use the store share, for as long as they are renewed.
+
+        Args:
+            scope: the limit.
+            holder: who takes them; what it holds already is counted too.
+            count: how many more.
+            limit: how many there are in all.
+            now: slots whose time is over before this are free again.
+            until: when these, and all that the holder has of this limit, are free again.
+
+        Returns:
+            Whether they were taken: all of them or none.
+        """
+        ...
+
+    def give_slots(self, scope: str, holder: str, count: int) -> None:
+        """Give slots back; more than the holder has is all that it has."""
+        ...
+
+    def renew_slots(self, holder: str, until: float) -> None:
+        """Keep all slots of a holder until a later time."""
+        ...
+
+    def take_token(self, scope: str, rate: float, burst: float, now: float) -> float:
+        """Take a token of a rate that all who use the store share: a bucket that holds `burst` and fills by `rate`.
+
+        Returns:
+            0 if it was taken, otherwise in how many seconds there will be one; then none was taken.
+        """
+        ...
+
     def sweep(self, now: float) -> int:
         """Remove what nothing refers to and what has expired; how many things that were."""
         ...

@@ -421,7 +421,7 @@ def _positional_range(signature: inspect.Signature) -> tuple[int, int]:
 def _movable(
     function: Callable[..., Any], signature: inspect.Signature, taken: int, kwargs: Mapping[str, Any]
 ) -> tuple[str, ...]:
-    """Which arguments by name can as well be given by position: those of the parameters that come next, without a gap."""
+    """Which arguments by name can as well be given by position: those of the next parameters, without a gap."""
     names: list[str] = []
     if takes_what_it_tells(function):
         for parameter in list(signature.parameters.values())[taken:]:

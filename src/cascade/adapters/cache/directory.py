@@ -12,15 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cascade.adapters.cache.entry_files import HEADER_SIZE, Damaged, Forged, read_entry, write_entry
-from cascade.adapters.cache.key_file import CacheKeyFileError, load_or_create_key
 from cascade.adapters.cache.serialization import dumps, loads
 from cascade.runtime.clock import SystemClock
-from cascade.spec.exceptions import DeclarationError
+from cascade.runtime.signing_key import load_signing_key
+from cascade.spec.exceptions import DeclarationError, UnserializableValueError
+from cascade.spec.secret import NOT_KEPT, is_within
 
 if TYPE_CHECKING:
     from cascade.spec.protocols import Clock
-
-__all__ = ["CacheKeyFileError", "DirectoryCacheBackend"]
 
 logger = logging.getLogger("cascade.cache")
 
@@ -95,7 +94,8 @@ class DirectoryCacheBackend:
             # Who deletes the directory to empty the cache takes the key away from running processes too.
             if self._secret is None or not path.exists():
                 self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-                self._secret = load_or_create_key(path)
+                # Of this directory alone, whatever else this user's values are signed with: it goes where the files go.
+                self._secret = load_signing_key(path, environment={})
             return self._secret
 
     def _read(self, path: Path, key: str) -> Any:
@@ -128,6 +128,8 @@ class DirectoryCacheBackend:
 
     def _write(self, path: Path, key: str, value: Any, ttl: float | None) -> None:
         content = dumps(value)
+        if is_within(content):
+            raise UnserializableValueError(type(value), "result", NOT_KEPT)
         secret = self._key()
         now = self._clock.now()
         if self._max_bytes is not None and len(content) + len(key.encode()) + HEADER_SIZE > self._max_bytes:

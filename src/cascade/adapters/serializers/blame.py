@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import types
 from collections.abc import Iterator
 from typing import Any
+
+from cascade.spec.secret import NOT_KEPT, Secret
 
 _DEEPEST = 200
 _SHOWN = 40
@@ -47,10 +50,17 @@ def _failing_part(value: object, seen: set[int]) -> tuple[str, object, Exception
 
 def _problem(part: object) -> Exception | None:
     try:
-        pickle.dumps(part, protocol=5)
+        _Trial(io.BytesIO(), protocol=5).dump(part)
     except Exception as error:
         return error
     return None
+
+
+class _Trial(pickle.Pickler):
+    def reducer_override(self, obj: Any, /) -> Any:
+        if isinstance(obj, Secret):
+            raise TypeError(NOT_KEPT)
+        return NotImplemented
 
 
 def _parts(value: Any) -> Iterator[tuple[str, object]]:

@@ -13,6 +13,7 @@ from cascade.adapters.serializers.blame import find_culprit
 from cascade.graph.callables import is_local, qualified_name
 from cascade.graph.callables import module_name as name_of_module
 from cascade.spec.exceptions import ChangedCodeError, UnserializableValueError
+from cascade.spec.secret import NOT_KEPT, Secret
 from cascade.spec.task import Task
 
 PROTOCOL = 5
@@ -62,6 +63,8 @@ class _Pickler(pickle.Pickler):
     def reducer_override(self, obj: Any, /) -> Any:
         named: Any
         wanted: Any
+        if isinstance(obj, Secret):
+            raise TypeError(NOT_KEPT)
         if type(obj) is Task:
             named, wanted = obj.function, obj
         elif type(obj) is FunctionType or (isinstance(obj, type) and obj.__module__ == "__main__"):

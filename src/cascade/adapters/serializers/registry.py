@@ -65,7 +65,7 @@ _enums: dict[type, str] = {}
 _by_name: dict[str, type] = {}
 
 
-def register_type(cls: type[T]) -> type[T]:
+def register_type(kind: type[T]) -> type[T]:
     """Let stored values hold instances of a dataclass, a `NamedTuple` or an enum without pickle.
 
     They are stored by the class's name and the names of its fields, and made again without calling `__init__`.
@@ -73,7 +73,7 @@ def register_type(cls: type[T]) -> type[T]:
     with one name, as when a module is loaded again, the later one counts.
 
     Args:
-        cls: stands above `@dataclass` where it is used as a decorator.
+        kind: stands above `@dataclass` where it is used as a decorator.
 
     Raises:
         DeclarationError: the class is of another kind, is defined in a function, or says itself how it is pickled.
@@ -88,24 +88,24 @@ def register_type(cls: type[T]) -> type[T]:
     >>> serializer.loads(serializer.dumps(Order(7), context=b"run 1"), context=b"run 1")
     Order(number=7)
     """
-    if not isinstance(cls, type):
-        raise DeclarationError(f"register_type takes a class, not {cls!r}")
-    if "<locals>" in cls.__qualname__:
+    if not isinstance(kind, type):
+        raise DeclarationError(f"register_type takes a class, not {kind!r}")
+    if "<locals>" in kind.__qualname__:
         raise DeclarationError(
-            f"'{cls.__qualname__}' is defined in a function, so its name tells no process which class it is; "
+            f"'{kind.__qualname__}' is defined in a function, so its name tells no process which class it is; "
             "define it at the top level of a module"
         )
-    name = qualified_name(cls)
-    if issubclass(cls, Enum):
-        _enums[cls] = name
+    name = qualified_name(kind)
+    if issubclass(kind, Enum):
+        _enums[kind] = name
     else:
-        _composites[cls] = Composite(cls, name, _field_names(cls))
+        _composites[kind] = Composite(kind, name, _field_names(kind))
     earlier = _by_name.get(name)
-    _by_name[name] = cls
-    if earlier is not None and earlier is not cls:
+    _by_name[name] = kind
+    if earlier is not None and earlier is not kind:
         _composites.pop(earlier, None)
         _enums.pop(earlier, None)
-    return cls
+    return kind
 
 
 def find_composite(cls: type) -> Composite | None:

@@ -16,7 +16,8 @@ from cascade.adapters.serializers.pickling import read_pickle, write_pickle
 from cascade.adapters.serializers.reading import read_plain
 from cascade.adapters.serializers.source import NotPlain
 from cascade.adapters.serializers.writing import write_plain
-from cascade.spec.exceptions import CorruptedValueError, DeclarationError
+from cascade.spec.exceptions import CorruptedValueError, DeclarationError, UnserializableValueError
+from cascade.spec.secret import FORMS, NOT_KEPT, is_within
 
 _VERSION = 1
 _PLAIN = bytes((_VERSION, ord("P")))
@@ -62,16 +63,20 @@ class SignedSerializer:
         """The value as bytes that `loads` accepts only with the same context.
 
         Raises:
-            UnserializableValueError: something in the value has no meaning outside this process.
+            UnserializableValueError: something in the value has no meaning outside this process, or is a secret.
         """
-        if type(value) is bytes:
+        if type(value) is bytes and not FORMS:
             # Large bytes are copied once only, into the payload.
             return self._signed(_PLAIN, context, bytes_head(len(value)), value)
+        head = _PLAIN
         try:
             write = ATOM_WRITERS.get(type(value))
-            return self._signed(_PLAIN, context, write_plain(value) if write is None else write(value))
+            body = write_plain(value) if write is None else write(value)
         except NotPlain:
-            return self._signed(_PICKLED, context, write_pickle(value))
+            head, body = _PICKLED, write_pickle(value)
+        if FORMS and is_within(body):
+            raise UnserializableValueError(type(value), "result", NOT_KEPT)
+        return self._signed(head, context, body)
 
     def loads(self, payload: bytes, *, context: bytes) -> Any:
         """A new object from what `dumps` made.

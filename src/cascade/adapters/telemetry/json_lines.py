@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from cascade.adapters.telemetry.levels import RARE, Level, level_of
 from cascade.runtime.events import Event
 from cascade.runtime.preview import preview
+from cascade.spec.secret import mask
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -128,6 +129,7 @@ def _plain(value: object, depth: int) -> Any:
     if isinstance(value, int) and -(2**63) <= value < 2**64:
         return int(value)
     if isinstance(value, str):
+        value = mask(value)
         return value if len(value) <= _LONGEST else f"{value[: _LONGEST - 3]}..."
     if isinstance(value, float):
         return float(value) if isfinite(value) else str(float(value))
@@ -138,7 +140,7 @@ def _plain(value: object, depth: int) -> Any:
         return members if left <= 0 else [*members, f"... {left} more"]
     if depth and isinstance(value, dict) and len(cast(Mapping[Any, Any], value)) <= _MOST_MEMBERS:
         return {
-            key if type(key) is str else preview(key): _plain(member, depth - 1)
+            mask(key) if type(key) is str else preview(key): _plain(member, depth - 1)
             for key, member in cast(Mapping[Any, Any], value).items()
         }
     return preview(value)

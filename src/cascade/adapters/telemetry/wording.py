@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from cascade.spec.secret import mask
+
 _LONGEST: Final = 200
 # Controls of the terminal, and characters that reorder or hide what stands around them.
 _HARMFUL: Final = re.compile(
@@ -13,7 +15,7 @@ _HARMFUL: Final = re.compile(
 
 
 def harmless(text: str, longest: int = _LONGEST) -> str:
-    r"""A text on one line that no terminal obeys.
+    r"""A text on one line that no terminal obeys, without secrets.
 
     Args:
         text: a name or a message of a user's.
@@ -22,6 +24,7 @@ def harmless(text: str, longest: int = _LONGEST) -> str:
     >>> harmless("red" + chr(27) + "[31m")
     'red\\x1b[31m'
     """
+    text = mask(text)
     if len(text) > longest:
         text = f"{text[: longest - 3]}..."
     if text.isascii() and text.isprintable():

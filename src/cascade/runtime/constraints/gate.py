@@ -1,8 +1,9 @@
 """Which calls may start under the limits in force: no locks, no time, no coroutines, only the rules.
 
 Invariants, after each operation:
-- a limit counts as running exactly the calls that entered and did not leave and whose subject it matches;
-- requests with the same limits wait in one line, oldest first, and no line is empty;
+- a limit counts as running exactly the calls that entered and did not leave and whose subject it matches, and has slots
+  reserved for exactly those that were let go and wait for capacity;
+- requests with the same limits and the same claim wait in one line, oldest first, and no line is empty;
 - no line waits whose limits all allow a call at the moment at which it was last looked at.
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from cascade.runtime.constraints.scopes import matcher
 from cascade.runtime.waiter import Waiter
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from cascade.runtime.constraints.handlers import Handler
+    from cascade.runtime.constraints.manager import Permit
     from cascade.runtime.constraints.scopes import Subject
     from cascade.spec.constraint import GlobalConstraint
 
@@ -41,15 +43,18 @@ class Limit:
 
 
 Limits: TypeAlias = tuple[Limit, ...]
+Claim: TypeAlias = Literal["ready_at", "spare_at", "back_at"]
+"""What a request asks of each limit, by the name of the handler's method."""
 
 
 class Line:
-    """Those who wait for the same limits."""
+    """Those who wait for the same limits with the same claim."""
 
-    __slots__ = ("limits", "queue", "ready_at")
+    __slots__ = ("claim", "limits", "queue", "ready_at")
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, claim: Claim) -> None:
         self.limits = limits
+        self.claim = claim
         # Ordered, and not a plain dict: removing the first again and again must not cost more each time.
         self.queue: OrderedDict[Request, None] = OrderedDict()
         self.ready_at = math.inf
@@ -61,22 +66,30 @@ class Line:
 
     def look(self, now: float) -> bool:
         """Whether a call may start; notes from when on time alone allows one."""
-        self.ready_at = max((limit.handler.ready_at(now) for limit in self.limits), default=now)
+        self.ready_at = _moment(self.limits, self.claim, now)
         return self.ready_at <= now
 
 
 class Request(Waiter):
-    """A call that is held back."""
+    """A call that is held back.
 
-    __slots__ = ("admitted", "line", "order", "subject")
+    Attributes:
+        returning: its permit, if it was let go before and had to wait for capacity.
+        turned_away: whether it has to start over, since the limits on it have changed.
+    """
+
+    __slots__ = ("admitted", "claim", "line", "order", "returning", "subject", "turned_away")
 
     line: Line
 
-    def __init__(self, subject: Subject, order: int) -> None:
+    def __init__(self, subject: Subject, order: int, claim: Claim, returning: Permit | None = None) -> None:
         super().__init__()
         self.subject = subject
         self.order = order
+        self.claim: Claim = claim
+        self.returning = returning
         self.admitted = False
+        self.turned_away = False
 
 
 class Gate:
@@ -84,8 +97,9 @@ class Gate:
 
     def __init__(self) -> None:
         self.limits: dict[tuple[str, str], Limit] = {}
-        self._lines: dict[Limits, Line] = {}
+        self._lines: dict[tuple[Limits, Claim], Line] = {}
         self._running: dict[Subject, int] = {}
+        self._reserved: dict[Subject, int] = {}
         self._known: dict[Subject, Limits] = {}
 
     def put(self, constraint: GlobalConstraint, handler: Handler, now: float) -> None:
@@ -95,6 +109,8 @@ class Gate:
         earlier = self.limits.get(key)
         running = sum(calls for subject, calls in self._running.items() if limit.matches(subject))
         handler.inherit(earlier.handler if earlier else None, running, now)
+        for _ in range(sum(calls for subject, calls in self._reserved.items() if limit.matches(subject))):
+            handler.reserve()
         self.limits[key] = limit
 
     def expire(self, now: float) -> bool:
@@ -111,9 +127,14 @@ class Gate:
         self._lines.clear()
         for limit in self.limits.values():
             limit.lines.clear()
+        turned_away: list[Request] = []
         for request in waiting:
-            self.line_up(request)
-        return self.admit(self._lines.values(), now)
+            if request.returning is None or self.limits_of(request.subject) == request.returning.paid:
+                self.line_up(request)
+            else:
+                request.turned_away = True
+                turned_away.append(request)
+        return turned_away + self.admit(self._lines.values(), now)
 
     def all_lines(self) -> list[Line]:
         """Every line there is."""
@@ -122,7 +143,7 @@ class Gate:
     def lines_before(self, subject: Subject) -> dict[Line, None]:
         """The lines that wait for any of the limits of such a call."""
         lines: dict[Line, None] = {}
-        for limit in self._limits_of(subject):
+        for limit in self.limits_of(subject):
             lines.update(limit.lines)
         return lines
 
@@ -141,7 +162,12 @@ class Gate:
                 heapq.heappop(heads)
                 continue
             request = line.first
-            self._start(request.subject, line.limits, now)
+            if request.returning is None:
+                self._start(request.subject, line.limits, now)
+            else:
+                self.unreserve(request.subject)
+                self.enter(request.subject)
+                request.returning.state = "running"
             request.admitted = True
             admitted.append(request)
             self._remove(request)
@@ -151,26 +177,26 @@ class Gate:
                 heapq.heappop(heads)
         return admitted
 
-    def start(self, subject: Subject, now: float) -> bool:
+    def start(self, subject: Subject, claim: Claim, now: float) -> bool:
         """Let a call start if all its limits allow one; the lines before it have to be served first."""
-        limits = self._limits_of(subject)
-        for limit in limits:
-            if limit.handler.ready_at(now) > now:
-                return False
+        limits = self.limits_of(subject)
+        if _moment(limits, claim, now) > now:
+            return False
         self._start(subject, limits, now)
         return True
 
-    def blocking(self, subject: Subject, now: float) -> str:
+    def blocking(self, request: Request, now: float) -> str:
         """What does not allow such a call now."""
-        limits = self._limits_of(subject)
-        return "; ".join(str(limit.constraint) for limit in limits if limit.handler.ready_at(now) > now)
+        limits = request.line.limits
+        return "; ".join(str(limit.constraint) for limit in limits if _moment((limit,), request.claim, now) > now)
 
     def line_up(self, request: Request) -> None:
         """Put a request at the end of its line."""
-        limits = self._limits_of(request.subject)
-        line = self._lines.get(limits)
+        limits = self.limits_of(request.subject)
+        key = limits, request.claim
+        line = self._lines.get(key)
         if line is None:
-            line = self._lines[limits] = Line(limits)
+            line = self._lines[key] = Line(*key)
             for limit in limits:
                 limit.lines[line] = None
         line.queue[request] = None
@@ -178,13 +204,25 @@ class Gate:
 
     def withdraw(self, request: Request, now: float) -> dict[Line, None]:
         """Forget a request that was cancelled; the lines for which this made room."""
+        if request.turned_away:
+            return {}
         if not request.admitted:
             self._remove(request)
             return {}
         lines = self.leave(request.subject)
-        for limit in self._limits_of(request.subject):
-            # A limit that was set after the request had been admitted was not paid.
-            if limit in request.line.limits:
+        if request.returning is not None:
+            self.reserve(request.subject)
+            request.returning.state = "reserved"
+        else:
+            lines.update(self.refund(request.subject, request.line.limits, now))
+        return lines
+
+    def refund(self, subject: Subject, paid: Limits, now: float) -> dict[Line, None]:
+        """One such call does not start after all; the lines for which this made room."""
+        lines: dict[Line, None] = {}
+        for limit in self.limits_of(subject):
+            # A limit that was set after the call had been let go was not paid.
+            if limit in paid:
                 limit.handler.refund(now)
                 lines.update(limit.lines)
         return lines
@@ -192,7 +230,7 @@ class Gate:
     def enter(self, subject: Subject) -> None:
         """One such call runs already."""
         self._running[subject] = self._running.get(subject, 0) + 1
-        for limit in self._limits_of(subject):
+        for limit in self.limits_of(subject):
             limit.handler.enter()
 
     def leave(self, subject: Subject) -> dict[Line, None]:
@@ -203,8 +241,27 @@ class Gate:
         else:
             del self._running[subject]
         lines: dict[Line, None] = {}
-        for limit in self._limits_of(subject):
+        for limit in self.limits_of(subject):
             if limit.handler.leave():
+                lines.update(limit.lines)
+        return lines
+
+    def reserve(self, subject: Subject) -> None:
+        """One such call was let go and waits for capacity."""
+        self._reserved[subject] = self._reserved.get(subject, 0) + 1
+        for limit in self.limits_of(subject):
+            limit.handler.reserve()
+
+    def unreserve(self, subject: Subject) -> dict[Line, None]:
+        """One such call less waits for capacity; the lines for which this made room."""
+        left = self._reserved[subject] - 1
+        if left:
+            self._reserved[subject] = left
+        else:
+            del self._reserved[subject]
+        lines: dict[Line, None] = {}
+        for limit in self.limits_of(subject):
+            if limit.handler.unreserve():
                 lines.update(limit.lines)
         return lines
 
@@ -224,11 +281,12 @@ class Gate:
         line = request.line
         del line.queue[request]
         if not line.queue:
-            del self._lines[line.limits]
+            del self._lines[line.limits, line.claim]
             for limit in line.limits:
                 del limit.lines[line]
 
-    def _limits_of(self, subject: Subject) -> Limits:
+    def limits_of(self, subject: Subject) -> Limits:
+        """The limits on such a call."""
         limits = self._known.get(subject)
         if limits is None:
             if len(self._known) >= _REMEMBERED_SUBJECTS:
@@ -236,6 +294,11 @@ class Gate:
             limits = tuple(limit for limit in self.limits.values() if limit.matches(subject))
             self._known[subject] = limits
         return limits
+
+
+def _moment(limits: Limits, claim: Claim, now: float) -> float:
+    """The first moment from now on at which all limits allow such a claim, as far as time decides it."""
+    return max((getattr(limit.handler, claim)(now) for limit in limits), default=now)
 
 
 def _order(request: Request) -> int:

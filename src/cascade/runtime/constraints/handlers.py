@@ -15,8 +15,12 @@ class Handler:
     """The state of one constraint in force; by itself it lets every call start.
 
     The manager calls all methods under its lock; `now` is the present moment of the clock's `monotonic()`. A
-    handler may become more generous only because time passes (`ready_at` says when), because of `leave` or of
-    `refund`. A call that starts is both entered and paid for.
+    handler may become more generous only because time passes (`ready_at` says when), because of `leave`, of
+    `unreserve` or of `refund`. A call that starts is both entered and paid for.
+
+    A call that was let go may find that it has to wait for capacity. It does not run meanwhile, but its slot is reserved:
+    others that may have to wait for capacity cannot have it, or all of them would be let go to wait there. Calls that
+    start at once may use it.
     """
 
     __slots__ = ()
@@ -31,11 +35,26 @@ class Handler:
         """The first moment from now on at which one more call may start; `math.inf` if time does not help."""
         return now
 
+    def spare_at(self, now: float) -> float:
+        """As `ready_at`, for a call that may use a reserved slot."""
+        return self.ready_at(now)
+
+    def back_at(self, now: float) -> float:
+        """As `ready_at`, for a call that has paid and has a slot reserved."""
+        return self.ready_at(now)
+
     def enter(self) -> None:
         """One more call runs."""
 
     def leave(self) -> bool:
         """One call less runs; whether another may start because of that."""
+        return False
+
+    def reserve(self) -> None:
+        """A slot is reserved for one more call."""
+
+    def unreserve(self) -> bool:
+        """A slot is reserved for one call less; whether another may start because of that."""
         return False
 
     def pay(self, now: float) -> None:
@@ -58,12 +77,13 @@ class PauseHandler(Handler):
 class ConcurrencyHandler(Handler):
     """Lets a number of calls run at once; if more run already when it begins, they are left alone."""
 
-    __slots__ = ("_limit", "_running")
+    __slots__ = ("_limit", "_reserved", "_running")
 
     def __init__(self, constraint: GlobalConstraint) -> None:
         assert constraint.limit is not None
         self._limit = constraint.limit
         self._running = 0
+        self._reserved = 0
 
     def inherit(self, earlier: Handler | None, running: int, now: float) -> None:
         """See `Handler`."""
@@ -71,7 +91,15 @@ class ConcurrencyHandler(Handler):
 
     def ready_at(self, now: float) -> float:
         """See `Handler`."""
+        return now if self._running + self._reserved < self._limit else math.inf
+
+    def spare_at(self, now: float) -> float:
+        """See `Handler`."""
         return now if self._running < self._limit else math.inf
+
+    def back_at(self, now: float) -> float:
+        """See `Handler`."""
+        return self.spare_at(now)
 
     def enter(self) -> None:
         """See `Handler`."""
@@ -81,6 +109,15 @@ class ConcurrencyHandler(Handler):
         """See `Handler`."""
         self._running -= 1
         return self._running < self._limit
+
+    def reserve(self) -> None:
+        """See `Handler`."""
+        self._reserved += 1
+
+    def unreserve(self) -> bool:
+        """See `Handler`."""
+        self._reserved -= 1
+        return self._running + self._reserved < self._limit
 
 
 class RateLimitHandler(Handler):
@@ -109,6 +146,10 @@ class RateLimitHandler(Handler):
     def ready_at(self, now: float) -> float:
         """See `Handler`."""
         return max(now, self._full_at - (self._burst - 1) * self._interval)
+
+    def back_at(self, now: float) -> float:
+        """See `Handler`."""
+        return now
 
     def pay(self, now: float) -> None:
         """See `Handler`."""

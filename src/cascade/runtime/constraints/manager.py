@@ -12,7 +12,7 @@ import math
 import threading
 from collections import deque
 from itertools import count
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from cascade.runtime.constraints.gate import Gate, Request
 from cascade.runtime.constraints.handlers import HANDLERS
@@ -21,7 +21,7 @@ from cascade.runtime.waiter import wake
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from cascade.runtime.constraints.gate import Line
+    from cascade.runtime.constraints.gate import Claim, Limits, Line
     from cascade.runtime.constraints.handlers import Handler
     from cascade.runtime.constraints.scopes import Subject
     from cascade.spec.constraint import GlobalConstraint
@@ -31,33 +31,59 @@ logger = logging.getLogger("cascade")
 
 # Not `list[...]`, which inside the manager is its method.
 Requests: TypeAlias = list[Request]
+State: TypeAlias = Literal["running", "suspended", "reserved"]
 
 
 class Permit:
-    """The leave for one call, until released."""
+    """The leave for one call, until released.
 
-    __slots__ = ("_manager", "counted", "live", "subject")
+    Attributes:
+        subject: the call.
+        paid: the limits that let it go; each rate among them has given a token.
+        order: when it was let go, among requests.
+        live: whether it was not released; belongs to the manager.
+        state: how it is counted; belongs to the manager.
+    """
 
-    def __init__(self, manager: ConstraintManager | None, subject: Subject) -> None:
+    __slots__ = ("_manager", "live", "order", "paid", "state", "subject")
+
+    def __init__(
+        self, manager: ConstraintManager | None, subject: Subject, paid: Limits = (), order: int = 0
+    ) -> None:
         self._manager = manager
         self.subject = subject
+        self.paid = paid
+        self.order = order
         self.live = True
-        self.counted = True
+        self.state: State = "running"
+
+    @property
+    def counts(self) -> bool:
+        """Whether limits know of the call: not after its end, nor if it was let go while there was none."""
+        return self._manager is not None and self.live
 
     def release(self) -> None:
-        """Say that the call has ended, from any thread; a second time has no effect."""
+        """Say that the call has ended, from any thread; a second time has no effect.
+
+        A call that only has a slot reserved has not begun: it gets back its tokens.
+        """
         if self._manager is not None:
             self._manager.give_back(self)
 
     def suspend(self) -> None:
         """Do not count the call as running while it waits for calls of a nested run."""
         if self._manager is not None:
-            self._manager.recount(self, counted=False)
+            self._manager.recount(self, "suspended")
+
+    def reserve(self) -> None:
+        """Do not count the call as running while it waits for capacity, but keep its slot from others of its kind."""
+        if self._manager is not None:
+            self._manager.recount(self, "reserved")
 
     def resume(self) -> None:
         """Count the call as running again, without a wait."""
         if self._manager is not None:
-            self._manager.recount(self, counted=True)
+            self._manager.recount(self, "running")
 
 
 class ConstraintManager:
@@ -179,7 +205,9 @@ class ConstraintManager:
         self._settle()
         return in_force
 
-    async def admit(self, subject: Subject, on_blocked: Callable[[str], object] | None = None) -> Permit:
+    async def admit(
+        self, subject: Subject, on_blocked: Callable[[str], object] | None = None, claim: Claim = "ready_at"
+    ) -> Permit:
         """Wait until all constraints on a call allow it at once.
 
         Of the calls held back by the same constraints the first comes first, and so it is among all that may
@@ -188,19 +216,21 @@ class ConstraintManager:
         Args:
             subject: the call.
             on_blocked: called once, before the wait, if there is one, with what holds the call back.
+            claim: `"spare_at"` if it will start at once when it is let go, so that it may use slots that are reserved
+                for others; `"ready_at"` if it may have to wait for capacity first.
         """
         admitted: Requests = []
         try:
             with self._lock:
                 now = self._clock.monotonic()
                 admitted += self._count_returned(now)
-                if permit := self._admit_now(subject, now, admitted):
+                if permit := self._admit_now(subject, claim, now, admitted):
                     return permit
-                request = Request(subject, next(self._order))
+                request = Request(subject, next(self._order), claim)
                 self._gate.line_up(request)
                 request.line.look(now)
                 self._set_timer()
-                reason = self._gate.blocking(subject, now)
+                reason = self._gate.blocking(request, now)
         finally:
             self._wake(admitted)
         try:
@@ -210,16 +240,48 @@ class ConstraintManager:
         except BaseException:
             self.give_back(request)
             raise
-        return Permit(self, subject)
+        return Permit(self, subject, request.line.limits, request.order)
 
-    def try_admit(self, subject: Subject) -> Permit | None:
+    async def come_back(self, permit: Permit, claim: Claim = "ready_at") -> Permit | None:
+        """Count a call as running that was let go and then had to wait for capacity.
+
+        Its place is before all who came after it. It waits only for calls that use its slot meanwhile.
+
+        Args:
+            permit: its permit, with a slot reserved.
+            claim: what it asks for if the limits on it have changed, and it has to be let go again.
+
+        Returns:
+            A permit, or `None` if the limits have changed and do not allow the call now.
+        """
+        request: Request | None = None
+        with self._lock:
+            now = self._clock.monotonic()
+            admitted = self._count_returned(now)
+            if permit.state == "reserved" and permit.paid == self._gate.limits_of(permit.subject):
+                request = Request(permit.subject, permit.order, "back_at", permit)
+                self._gate.line_up(request)
+                admitted += self._admit_from([request.line], now)
+        self._wake(admitted)
+        if request is not None:
+            try:
+                await request.woken()
+            except BaseException:
+                self.give_back(request)
+                raise
+            if not request.turned_away:
+                return permit
+        permit.release()
+        return self.try_admit(permit.subject, claim)
+
+    def try_admit(self, subject: Subject, claim: Claim = "ready_at") -> Permit | None:
         """A permit if all constraints allow the call now, else `None`."""
         admitted: Requests = []
         try:
             with self._lock:
                 now = self._clock.monotonic()
                 admitted += self._count_returned(now)
-                return self._admit_now(subject, now, admitted)
+                return self._admit_now(subject, claim, now, admitted)
         finally:
             self._wake(admitted)
 
@@ -230,25 +292,29 @@ class ConstraintManager:
         self._settle()
         return Permit(self, subject)
 
-    def _admit_now(self, subject: Subject, now: float, admitted: Requests) -> Permit | None:
+    def _admit_now(self, subject: Subject, claim: Claim, now: float, admitted: Requests) -> Permit | None:
         if not self._active:
             return Permit(None, subject)
         # Time may have come for older ones, with their timer still on its way: they go first.
         if lines := self._gate.lines_before(subject):
             admitted += self._admit_from(lines, now)
-        return Permit(self, subject) if self._gate.start(subject, now) else None
+        if not self._gate.start(subject, claim, now):
+            return None
+        return Permit(self, subject, self._gate.limits_of(subject), next(self._order))
 
-    def recount(self, permit: Permit, *, counted: bool) -> None:
-        """See `Permit.suspend` and `Permit.resume`."""
+    def recount(self, permit: Permit, state: State) -> None:
+        """See `Permit.suspend`, `Permit.reserve` and `Permit.resume`."""
         with self._lock:
             now = self._clock.monotonic()
             admitted = self._count_returned(now)
-            if permit.live and permit.counted is not counted:
-                permit.counted = counted
-                if counted:
+            if permit.live and permit.state != state:
+                lines = self._no_longer(permit)
+                permit.state = state
+                if state == "running":
                     self._gate.enter(permit.subject)
-                else:
-                    admitted += self._admit_from(self._gate.leave(permit.subject), now)
+                elif state == "reserved":
+                    self._gate.reserve(permit.subject)
+                admitted += self._admit_from(lines, now)
         self._wake(admitted)
 
     def give_back(self, item: Permit | Request) -> None:
@@ -285,9 +351,18 @@ class ConstraintManager:
                 roomier.update(self._gate.withdraw(item, now))
             elif item.live:
                 item.live = False
-                if item.counted:
-                    roomier.update(self._gate.leave(item.subject))
+                roomier.update(self._no_longer(item))
+                if item.state == "reserved":
+                    roomier.update(self._gate.refund(item.subject, item.paid, now))
         return self._admit_from(roomier, now) if roomier or withdrawn else []
+
+    def _no_longer(self, permit: Permit) -> dict[Line, None]:
+        """Do not count a call any more as it was counted so far; the lines for which this made room."""
+        if permit.state == "running":
+            return self._gate.leave(permit.subject)
+        if permit.state == "reserved":
+            return self._gate.unreserve(permit.subject)
+        return {}
 
     def _admit_from(self, lines: Iterable[Line], now: float) -> Requests:
         admitted = self._gate.admit(lines, now)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final
 
 from cascade.runtime.durability.keys import (
     RESULT,
@@ -19,6 +20,7 @@ from cascade.runtime.durability.writer import Entry
 from cascade.runtime.fault_points import reach
 from cascade.runtime.preview import describe_error, preview
 from cascade.spec.exceptions import ResumeError, UnserializableValueError, VolatileValueWarning
+from cascade.spec.lazy_types import next_order
 from cascade.spec.records import ROOT, Record
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from cascade.spec.records import RecordKind, RunStatus, Signal
 
 Rescue = tuple[tuple[Any, ...], ...]
+_order: Final = attrgetter("order")
 
 
 class TakenSignal:
@@ -90,10 +93,12 @@ class Journal:
         self._scopes_in: dict[bytes, list[bytes]] = {}
         self._attempts: dict[tuple[bytes, bytes], int] = {}
         self._volatile: set[str] = set()
+        self._kept: set[tuple[bytes, bytes]] = set()
         for record in records:
             if record.kind == "failed":
                 self._attempts[record.scope, record.node] = record.attempt
             if record.kind in ("value", "continues"):
+                self._kept.add((record.scope, record.node))
                 self._known.setdefault(record.scope, {})[record.node] = record
             if record.inner is not None and record.kind == "continues":
                 self._inner[record.scope, record.node] = record.inner
@@ -120,7 +125,9 @@ class Journal:
 
     def enter_map(self, mapping: MapExecution) -> None:
         """Name the items of a map, and find out which of them have ended before."""
-        mapping.scope = scope_of_items(*mapping.scheduler.key_of(mapping.index))
+        scope, node = mapping.scheduler.key_of(mapping.index)
+        mapping.scope = scope_of_items(scope, node)
+        self._scopes_in.setdefault(scope, []).append(mapping.scope)
         known = self._known.pop(mapping.scope, None)
         if known:
             mapping.recalled = {int.from_bytes(key, "big"): record for key, record in known.items()}
@@ -149,9 +156,12 @@ class Journal:
     def load_continuation(self, record: Record) -> tuple[LazyResult[Any], Rescue]:
         """What goes on in a place, and what turns a skip of it into a value."""
         loaded = self.load(record)
-        if type(loaded) is not tuple or len(loaded) != 2:
+        if type(loaded) is not tuple or len(loaded) != 3:
             raise ResumeError(f"run '{self.run_id}': the record of {record.label} holds no lazy value to go on with")
-        return loaded
+        lazy, rescue, declared = loaded
+        for value in declared:
+            value.order = next_order()
+        return lazy, rescue
 
     # What ends now.
 
@@ -183,7 +193,13 @@ class Journal:
     def failure(
         self, parent: Continuation, place: int, error: BaseException, began: float | None, attempt: int
     ) -> None:
-        """Note a failure, which is tried again on resume."""
+        """Note a failure, which is tried again on resume.
+
+        Where no call was made and an ending is known, it is that which cannot be loaded or cannot go on, with another
+        key or changed code. It stays, so that it can be used when that is put right.
+        """
+        if began is None and parent.key_of(place) in self._kept:
+            return
         record = self._record(parent, place, "failed", began, attempt, None, None, describe_error(error))
         self._submit(Entry(self, record))
 
@@ -205,15 +221,18 @@ class Journal:
         inner = scope_of_turn(scope, node, scheduler.turn)
         self.enter(scheduler, inner)
         dropped = self._leave(left) if left is not None and left.turn else ()
-        payload = self._payload(scope, node, scheduler.turn, (lazy, scheduler.rescue), waiting, place)
+        # Loaded again they would be numbered as they are met, but calls that are alike are told apart by their order.
+        declared = sorted(scheduler.graph.index_of, key=_order) if len(scheduler.graph) > 1 else []
+        payload = self._payload(scope, node, scheduler.turn, (lazy, scheduler.rescue, declared), waiting, place)
         self._inner[scope, node] = inner
         self._scopes_in.setdefault(scope, []).append(inner)
         if payload is None:
             return False
         if waiting is None:
             now = self._clock.now()
+            name = scheduler.base
             record = Record(
-                scope, node, "continues", scheduler.turn, "target", lazy.name, 1, now, now, None, None, payload, inner
+                scope, node, "continues", scheduler.turn, name, lazy.name, 1, now, now, None, None, payload, inner
             )
         else:
             record = self._record(waiting, place, "continues", None, 1, payload, None)
@@ -337,6 +356,7 @@ class Journal:
                     raise self._error
         finally:
             await self._writer.call(partial(self._writer.dismiss, self))
+            reach("run.unlock")
             self._ownership.lock.release()
 
     def _finish(self, status: RunStatus, error: str | None) -> None:

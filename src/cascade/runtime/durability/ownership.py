@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from cascade.runtime.durability.host_lock import HostLock
+from cascade.runtime.fault_points import reach
 from cascade.spec.exceptions import RunOwnedError
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ async def claim(writer: Writer, clock: Clock, draft: RunRow) -> Ownership:
             "a process on this machine",
             "wait until it has finished, or stop it; a run has one owner at a time",
         )
+    reach("run.locked")
     try:
         owner = f"process {os.getpid()} on {platform.node()}"
         over: int | None = None

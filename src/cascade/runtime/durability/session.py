@@ -10,6 +10,7 @@ from cascade.runtime.durability.journal import Journal
 from cascade.runtime.durability.keys import PARAMS, run_key, signed_for
 from cascade.runtime.durability.ownership import Ownership, claim
 from cascade.runtime.durability.writer import Writer
+from cascade.runtime.fault_points import reach
 from cascade.runtime.preview import preview
 from cascade.spec.exceptions import ResumeError, UnserializableValueError
 from cascade.spec.input import ParamSpec
@@ -111,6 +112,7 @@ class Session:
             except BaseException:
                 self._ownership.lock.release()
                 raise
+            reach("run.recalled")
         return params, inputs
 
     def _params_of(self, found: RunRow) -> dict[str, Any]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from cascade.runtime.fault_points import reach
 
 if TYPE_CHECKING:
     from cascade.runtime.durability.journal import Journal
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     from cascade.spec.records import Record
 
 T = TypeVar("T")
+_log: Final = logging.getLogger("cascade.store")
 
 _MOST_IN_GROUP: Final = 5_000
 _MOST_WAITING: Final = 20_000
@@ -91,6 +95,10 @@ class Writer:
         self._queue.put(partial(_answer, loop, future, function))
         return await future
 
+    def post(self, function: Callable[[], object]) -> None:
+        """The same without waiting for it; a failure is logged."""
+        self._queue.put(partial(_attempted, function))
+
     def enlist(self, journal: Journal) -> None:
         """Renew a run's lease from now on; on the thread."""
         self._journals[journal] = self._clock.monotonic()
@@ -163,7 +171,15 @@ class Writer:
         for journal, renewed in list(self._journals.items()):
             if now - renewed >= self.lease / _RENEWALS_IN_LEASE:
                 self._journals[journal] = now
+                reach("lease.renew")
                 journal.commit(self.store, [], self._clock.now() + self.lease)
+
+
+def _attempted(function: Callable[[], object]) -> None:
+    try:
+        function()
+    except Exception:
+        _log.exception("the store failed at what nobody waits for")
 
 
 def _answer(loop: asyncio.AbstractEventLoop, future: asyncio.Future[T], function: Callable[[], T]) -> None:

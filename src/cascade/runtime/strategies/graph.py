@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 from cascade.graph.build import build
 from cascade.graph.validate import validate
 from cascade.runtime.dispatcher import Dispatcher
+from cascade.runtime.first_moment import FirstMoment
 from cascade.runtime.flow import RUN_STOPPED, FlowManager
 from cascade.runtime.places import Places
 from cascade.runtime.preview import describe_error
-from cascade.runtime.progress import Past
+from cascade.runtime.progress import Past, name_of_target
 from cascade.runtime.scheduler import MISSING, Scheduler
+from cascade.runtime.spare_loop import is_spare
 from cascade.spec.exceptions import RunCancelledError, RunFailedGroup
 from cascade.spec.lazy_types import Call, MappedLazyResult
 
@@ -65,6 +67,7 @@ class GraphExecutionStrategy:
         self._ending: Ending | None = None
         self._ended: asyncio.Future[None] = run.loop.create_future()
         self._quiet: asyncio.Event = asyncio.Event()
+        self._first_moment = FirstMoment()
         self._abandoned = False
         self.settling = False
 
@@ -79,14 +82,18 @@ class GraphExecutionStrategy:
             due: Due = []
             self.begin(self._root, due)
             self.places.advance(due)
+            if self._root.plan.needs_threads_only and is_spare(self.run.loop):
+                self._first_moment.wait()
             try:
-                await self._ended
+                if self._ending is None:
+                    await self._ended
             except asyncio.CancelledError as cancelled:
                 self.stop(cancelled)
             await self._settle_down()
+            return self._result()
         finally:
             unsubscribe()
-        return self._result()
+            self._let_go()
 
     def _first(self, graph: Graph) -> Scheduler:
         """The graph that the run begins with: the target's, or in a durable run what that had gone on with."""
@@ -148,6 +155,18 @@ class GraphExecutionStrategy:
             return payload
         raise payload
 
+    def _let_go(self) -> None:
+        """Keep no value alive: the parts of a run refer to each other, and the collector may be a long time coming."""
+        left = set(self.open_graphs)
+        if self._root is not None and self._root.keeps_all:
+            left.add(self._root)
+        self._root = self._ending = None
+        self.past.target, self.target = name_of_target(self.target), None
+        if not self._abandoned:
+            # Otherwise calls may still begin on what is there.
+            for scheduler in left:
+                scheduler.forget_values()
+
     async def _settle_down(self) -> None:
         """Wait until nothing of the run is under way any more; being cancelled again does not shorten this.
 
@@ -202,6 +221,7 @@ class GraphExecutionStrategy:
                 self.run.loop.call_soon(callback)
             else:
                 self.run.loop.call_soon_threadsafe(callback)
+                self._first_moment.end()
         except RuntimeError:
             # The loop was closed under a call that had been abandoned: there is nobody left to tell.
             self._abandoned = True
@@ -221,7 +241,8 @@ class GraphExecutionStrategy:
     def end_with(self, ending: Ending) -> None:
         """Hear how the target of the run ended; from any thread."""
         self._ending = ending
-        self.on_loop(self._wake)
+        if not self._first_moment.end():
+            self.on_loop(self._wake)
 
     def _wake(self) -> None:
         if not self._ended.done():
@@ -245,7 +266,7 @@ class GraphExecutionStrategy:
         Args:
             last: after everything else that is ready, and not before it.
         """
-        if scheduler.graph.special:
+        if scheduler.plan.routers:
             scheduler.flow = FlowManager(scheduler, self.lock)
         with self.lock:
             if self.run.stopping:
@@ -321,9 +342,9 @@ class GraphExecutionStrategy:
         with self.lock:
             if index == scheduler.plan.target and scheduler.remaining == 1:
                 return ()
-            if scheduler.flow is None:
+            if not scheduler.graph.special:
                 return None
-            return scheduler.flow.tail_of(index)
+            return (scheduler.flow or FlowManager(scheduler, self.lock)).tail_of(index)
 
     def spawn(self, coroutine: Any) -> asyncio.Task[None]:
         """Start an asyncio task that belongs to the run; on the loop."""

@@ -6,9 +6,6 @@ import contextlib
 import subprocess
 import sys
 import threading
-from abc import ABC
-from collections.abc import Callable, Iterator
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
@@ -17,6 +14,8 @@ from hypothesis import strategies as st
 
 from cascade.spec.exceptions import RunOwnedError
 from cascade.spec.records import ROOT, Record, RunRow
+from cascade.testing.contracts.opened_stores import ODD_TEXTS, run_threads
+from cascade.testing.contracts.store_limits import StoreLimitsContract
 
 if TYPE_CHECKING:
     from cascade.spec.protocols import Store
@@ -24,20 +23,6 @@ if TYPE_CHECKING:
 
 SCOPE = bytes(range(16))
 OTHER_SCOPE = bytes(range(16, 32))
-
-ODD_TEXTS = (
-    "",
-    "'; DROP TABLE runs; --",
-    "\x1b[31mred\x1b[0m\r\n",
-    "a\0b",
-    "\0",
-    "\ud800 lone \udfff",
-    "\x1a0000",
-    "\\x00 \\ %s ? :name {0}",
-    "ключ 鍵 🔑",
-    "e\u0301 \u00e9",
-    "x" * 10_000,
-)
 
 _texts = st.text(st.characters(), max_size=20) | st.sampled_from(ODD_TEXTS)
 _numbers = st.integers(0, 2**40)
@@ -75,7 +60,7 @@ store.close()
 """
 
 
-class StoreContract(ABC):
+class StoreContract(StoreLimitsContract):
     """Tests of a store; inherit from it in a test module, as a class whose name begins with `Test`.
 
     Attributes:
@@ -84,22 +69,7 @@ class StoreContract(ABC):
         largest: the size of the largest payload that is tried, in bytes.
     """
 
-    opener: ClassVar[str]
-    url: str
     largest: ClassVar[int] = 5_000_000
-
-    @pytest.fixture(autouse=True)
-    def _stores_are_closed(self) -> Iterator[None]:
-        with contextlib.ExitStack() as self._opened:
-            yield
-
-    def open(self) -> Store:
-        """Open the store once more; it is closed when the test has ended."""
-        module, _, name = self.opener.partition(":")
-        open_store: Callable[[str], Store] = getattr(import_module(module), name)
-        store = open_store(self.url)
-        self._opened.callback(store.close)
-        return store
 
     def start(self, run_id: str = "run") -> Store:
         """A store with a run in its first epoch."""
@@ -615,12 +585,3 @@ def record(
     node = number.to_bytes(16, "big")
     label, payload = f"task#{number}", b"payload %d" % number
     return Record(scope, node, kind, 0, label, "task", attempt, 1.25, 2.5, detail, str(number), payload, None)
-
-
-def run_threads(work: Callable[[int], None], count: int) -> None:
-    """Do some work on so many threads at once, and wait for them."""
-    threads = [threading.Thread(target=work, args=(own,)) for own in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()

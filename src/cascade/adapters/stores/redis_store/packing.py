@@ -164,5 +164,20 @@ def unpack_signal(number: int, data: bytes) -> Signal:
     return Signal(number, decode(data[_NUMBER.size : end]), decode(data[end:]))
 
 
+def pack_setting(text: str, expires: float | None) -> bytes:
+    """A setting without its key."""
+    return b"%b %b" % (b"" if expires is None else _bytes(expires), encode(text))
+
+
+def unpack_setting(data: bytes) -> tuple[str, float | None]:
+    """The text, and when it expires.
+
+    Raises:
+        ValueError: it is not what was packed.
+    """
+    expires, text = data.split(b" ", 1)
+    return decode(text), float(expires) if expires else None
+
+
 def _bytes(value: bytes | float) -> bytes:
     return value if isinstance(value, bytes) else repr(value).encode()

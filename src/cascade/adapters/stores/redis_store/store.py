@@ -16,6 +16,11 @@ to one run is in one. None of them has a time to live.
     cascade:{cache}:values                  hash: key -> payload
     cascade:{cache}:used, :expires          sorted sets: when each key was used last, and when it expires
     cascade:{cache}:bytes                   how long all payloads are together
+    cascade:settings                        hash: key -> when it expires or '', a space, the text
+    cascade:{slots}                         set: the scopes that have slots taken
+    cascade:{slots}:SCOPE                   hash: holder -> how many, until when, and of the last change the claim
+    cascade:{tokens}                        hash: scope -> how many, when that was, and the claim of the last taker
+    cascade:{tokens}:full                   sorted set: when each scope has all its tokens again
 
 An owner remembers the birth of its run and the sequence of its last write, and each write brings them along. So a
 server that lost data, or that is a replica in the place of the one that had them, refuses to go on as if nothing was
@@ -27,9 +32,10 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from cascade.adapters.stores.redis_store import packing, scripts
+from cascade.adapters.stores.redis_store import limit_scripts, packing, scripts
 from cascade.adapters.stores.redis_store.connection import Connection
 from cascade.adapters.stores.redis_store.health import look_over
+from cascade.adapters.stores.redis_store.limits import SharedLimits
 from cascade.adapters.stores.redis_store.packing import decode, encode
 from cascade.runtime.chance import Randomness
 from cascade.runtime.clock import SystemClock
@@ -44,6 +50,7 @@ if TYPE_CHECKING:
 
 _RUNS: Final = b"cascade:runs"
 _SIGNALS: Final = b"cascade:signals"
+_SETTINGS: Final = b"cascade:settings"
 _CACHE: Final = (
     b"cascade:{cache}:values",
     b"cascade:{cache}:used",
@@ -70,6 +77,7 @@ class RedisStore:
         self._clock = SystemClock() if clock is None else clock
         self._chance = Randomness()
         self._connection = Connection(url, clock=self._clock, patience=patience)
+        self._limits = SharedLimits(self._connection)
         self._owned: dict[str, _Owned] = {}
         try:
             for worry in look_over(self._connection):
@@ -84,7 +92,7 @@ class RedisStore:
 
     def claim(self, row: RunRow, *, over: int | None) -> RunRow | None:
         doing = f"claim run {row.run_id!r}"
-        claim = self._chance.run_id(self._clock.now()).encode()
+        claim = self._claim()
         run_id = encode(row.run_id)
         made = row._replace(status="running", epoch=1, error=None)
         # Before and after: so a run is listed even if one of the same id is being removed meanwhile.
@@ -239,12 +247,49 @@ class RedisStore:
     def uncache(self, key: str) -> None:
         self._connection.run("forget a value of the cache", scripts.UNCACHE, _CACHE, encode(key))
 
+    def put_setting(self, key: str, text: str, expires: float | None) -> None:
+        packed = packing.pack_setting(text, expires)
+        self._connection.call(f"keep the setting {key!r}", "HSET", _SETTINGS, encode(key), packed)
+
+    def settings(self, now: float) -> dict[str, str]:
+        doing = "read the settings"
+        found: dict[str, str] = {}
+        for key, packed in self._connection.call(doing, "HGETALL", _SETTINGS).items():
+            try:
+                text, expires = packing.unpack_setting(packed)
+            except ValueError as error:
+                raise StoreError(self.url, f"cannot {doing}: that of {decode(key)!r} was damaged") from error
+            if expires is None or expires > now:
+                found[decode(key)] = text
+        return found
+
+    def remove_setting(self, key: str) -> bool:
+        doing = f"remove the setting {key!r}"
+        # Asked apart, as for a run.
+        existed = self._connection.call(doing, "HEXISTS", _SETTINGS, encode(key))
+        removed = self._connection.call(doing, "HDEL", _SETTINGS, encode(key))
+        return bool(existed or removed)
+
+    def take_slots(self, scope: str, holder: str, count: int, limit: int, now: float, until: float) -> bool:
+        return self._limits.take_slots(scope, holder, count, limit, now, until, self._claim())
+
+    def give_slots(self, scope: str, holder: str, count: int) -> None:
+        self._limits.give_slots(scope, holder, count, self._claim())
+
+    def renew_slots(self, holder: str, until: float) -> None:
+        self._limits.renew_slots(holder, until)
+
+    def take_token(self, scope: str, rate: float, burst: float, now: float) -> float:
+        return self._limits.take_token(scope, rate, burst, now, self._claim())
+
     def sweep(self, now: float) -> int:
         doing = "sweep the store"
-        swept = 0
+        swept: int = 0
         reach("store.sweep.before-commit")
         while expired := self._connection.run(doing, scripts.EXPIRE, _CACHE, repr(now), _AT_ONCE):
             swept += expired
+        swept += self._connection.run(doing, limit_scripts.EXPIRE_SETTINGS, (_SETTINGS,), repr(now))
+        swept += self._limits.expire(doing, now, _AT_ONCE)
         reach("store.sweep.after-commit")
         for member in self._connection.call(doing, "SMEMBERS", _RUNS):
             run_id = decode(member)
@@ -254,6 +299,10 @@ class RedisStore:
 
     def close(self) -> None:
         self._connection.close()
+
+    def _claim(self) -> bytes:
+        """What a change finds itself by when it is repeated."""
+        return self._chance.run_id(self._clock.now()).encode()
 
     def _change(
         self, point: str, doing: str, script: str, run_id: str, epoch: int, keys: Sequence[bytes], *arguments: Any

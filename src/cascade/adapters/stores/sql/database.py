@@ -46,6 +46,11 @@ class Database(Protocol):
         ...
 
     @property
+    def falls_with_its_users(self) -> bool:
+        """Whether all who use it lose their power when it does."""
+        ...
+
+    @property
     def version_table_exists(self) -> str:
         """A query for one row if the table of versions is there."""
         ...
@@ -72,8 +77,8 @@ class Database(Protocol):
         """Do some work that only reads."""
         ...
 
-    def lock_for_migration(self, cursor: Cursor) -> None:
-        """Let no other process migrate until this transaction has ended."""
+    def lock(self, cursor: Cursor, key: bytes) -> None:
+        """Let nobody else past this with the same key until this transaction has ended; the first 8 bytes count."""
         ...
 
     def failure(self, doing: str, problem: str) -> StoreError:

@@ -15,12 +15,25 @@ if TYPE_CHECKING:
 
     from cascade.adapters.stores.sql.database import Cursor, Database
 
+# Nobody can tell which lock PostgreSQL numbers belong to; this one is Cascade's migrations.
+_LOCK: Final = b"cascade\0"
+
 Migration = Callable[["Cursor", "Dialect"], None]
 
 
 def create_tables(cursor: Cursor, dialect: Dialect) -> None:
     """Version 1. Whoever changes the schema writes the tables as they were into this function first."""
-    tables = (schema.runs, schema.owners, schema.records, schema.signals, schema.cache, schema.cache_size)
+    tables = (
+        schema.runs,
+        schema.owners,
+        schema.records,
+        schema.signals,
+        schema.cache,
+        schema.cache_size,
+        schema.settings,
+        schema.slots,
+        schema.tokens,
+    )
     for table in tables:
         create_table(cursor, dialect, table)
     cursor.execute("INSERT INTO cascade_cache_size (bytes) VALUES (0)")
@@ -57,7 +70,7 @@ def migrate(database: Database, migrations: tuple[Migration, ...] = MIGRATIONS) 
         return found
 
     def step(cursor: Cursor) -> int:
-        database.lock_for_migration(cursor)
+        database.lock(cursor, _LOCK)
         found = version(cursor)
         if found == newest:
             return found

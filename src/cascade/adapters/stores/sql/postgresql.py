@@ -27,9 +27,6 @@ PATIENCE: Final = 30.0
 
 _LONGEST_PAUSE: Final = 1.0
 
-# Nobody can tell which lock PostgreSQL numbers belong to; this one is Cascade's migrations.
-_MIGRATION_LOCK: Final = 0x6361736361646500
-
 # What ends by itself when repeated: serialization failures, deadlocks, a row that another process was faster to insert
 # and that is found now, too many clients, servers that start or stop.
 _PASSING: Final = frozenset({"40001", "40P01", "23505", "53300", "57P01", "57P02", "57P03"})
@@ -47,6 +44,7 @@ class PostgresqlDatabase:
     """
 
     files = None
+    falls_with_its_users = False
     # Asked of the catalogue: `to_regclass` may answer from before the lock for migrations was waited for.
     version_table_exists = (
         "SELECT 1 FROM pg_catalog.pg_class WHERE relname = 'cascade_schema_version' AND pg_table_is_visible(oid)"
@@ -94,8 +92,8 @@ class PostgresqlDatabase:
 
         return self._repeated(doing, attempt)
 
-    def lock_for_migration(self, cursor: Cursor) -> None:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
+    def lock(self, cursor: Cursor, key: bytes) -> None:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", (int.from_bytes(key[:8], signed=True),))
 
     def failure(self, doing: str, problem: str) -> StoreError:
         return StoreError(self.url, f"cannot {doing}: {problem}")
@@ -142,6 +140,8 @@ class PostgresqlDatabase:
         if connection is None:
             connection = self._driver.connect(**self._settings)
             self._connection = connection
+            # Who has waited for a lock must see what was committed meanwhile, whatever the server's default is.
+            connection.isolation_level = self._driver.IsolationLevel.READ_COMMITTED
             # A server may be set to promise less; more than `on`, as for replicas, is left to it.
             connection.execute(
                 "SELECT set_config('synchronous_commit', 'on', false)"

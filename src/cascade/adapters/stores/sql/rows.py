@@ -178,6 +178,21 @@ def signal_from_row(row: Row) -> Signal:
     return Signal(number, unescape(name), unescape(payload))
 
 
+def setting_to_row(key: str, text: str, expires: float | None) -> tuple[Any, ...]:
+    """The columns of `cascade_settings`."""
+    columns = (key_of(key), escape(key), escape(text), None if expires is None else float(expires))
+    return (*columns, row_checksum(*columns))
+
+
+def setting_from_row(row: Row) -> tuple[str, str, float | None]:
+    """The key, the text, and when it expires."""
+    *columns, checksum = row
+    if row_checksum(*columns) != checksum:
+        raise DamagedRow
+    _, name, text, expires = columns
+    return unescape(name), unescape(text), expires
+
+
 def cached_to_row(key: str, payload: bytes, file: bytes | None, expires: float | None, used: float) -> tuple[Any, ...]:
     """The columns of `cascade_cache`."""
     kept = payload if file is None else None

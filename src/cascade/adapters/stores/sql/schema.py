@@ -114,5 +114,41 @@ Index(
     postgresql_where=cache.c.file.is_not(None),
 )
 
+settings = Table(
+    "cascade_settings",
+    metadata,
+    Column("key", LargeBinary, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("expires", Double),
+    Column("checksum", BigInteger, nullable=False),
+)
+
+# Slots and tokens have no checksums: they pass with their time, and whatever is wrong in them with it.
+slots = Table(
+    "cascade_slots",
+    metadata,
+    Column("key", LargeBinary, primary_key=True),
+    Column("holder_key", LargeBinary, primary_key=True, index=True),
+    Column("scope", Text, nullable=False),
+    Column("holder", Text, nullable=False),
+    Column("count", BigInteger, nullable=False),
+    Column("until", Double, nullable=False),
+    # Of the change that was made last, so that it knows itself when repeated.
+    Column("claim", LargeBinary, nullable=False),
+)
+
+tokens = Table(
+    "cascade_tokens",
+    metadata,
+    Column("key", LargeBinary, primary_key=True),
+    Column("scope", Text, nullable=False),
+    Column("tokens", Double, nullable=False),
+    Column("at", Double, nullable=False),
+    # A bucket that is full again is one that nobody has used.
+    Column("full", Double, nullable=False),
+    Column("claim", LargeBinary, nullable=False),
+)
+
 # One row: the sum of all sizes, so that keeping a value needs no look at all others.
 cache_size = Table("cascade_cache_size", metadata, Column("bytes", BigInteger, nullable=False))

@@ -57,6 +57,7 @@ class SqliteDatabase:
         driver: a module with SQLite in it; by default the newest that is installed.
     """
 
+    falls_with_its_users = True
     version_table_exists = "SELECT name FROM sqlite_master WHERE name = 'cascade_schema_version'"
 
     def __init__(self, path: Path, url: str, clock: Clock, driver: Any = None) -> None:
@@ -110,7 +111,7 @@ class SqliteDatabase:
                 raise
             return result
 
-    def lock_for_migration(self, cursor: Cursor) -> None:
+    def lock(self, cursor: Cursor, key: bytes) -> None:
         """Nothing to do: a transaction that writes has the only lock there is."""
 
     def failure(self, doing: str, problem: str) -> StoreError:

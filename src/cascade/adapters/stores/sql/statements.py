@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, Table, bindparam, delete, func, insert, or_, select, update
 
-from cascade.adapters.stores.sql.schema import cache, cache_size, owners, records, runs, signals
+from cascade.adapters.stores.sql.schema import (
+    cache,
+    cache_size,
+    owners,
+    records,
+    runs,
+    settings,
+    signals,
+    slots,
+    tokens,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy import ClauseElement
@@ -155,6 +165,50 @@ class Statements:
         # What is added comes first in the statement: the row is locked before its value is read.
         self.grow_cache = sql(update(cache_size).values({"bytes": cache_size.c.bytes + bindparam("added")}), "added")
         self.cache_bytes = sql(select(cache_size.c.bytes))
+
+        self.add_setting = insertion(settings)
+        self.all_settings = sql(select(settings).order_by(settings.c.key))
+        self.remove_setting = sql(delete(settings).where(given(settings.c.key, "key_")), "key_")
+        self.expire_settings = sql(delete(settings).where(settings.c.expires <= bindparam("now")), "now")
+
+        of_holder = (given(slots.c.key, "key_"), given(slots.c.holder_key, "holder_"))
+        self.free_slots = sql(
+            delete(slots).where(given(slots.c.key, "key_"), slots.c.until <= bindparam("now")), "key_", "now"
+        )
+        self.slots = sql(
+            select(slots.c.holder_key, slots.c.count, slots.c.claim).where(given(slots.c.key, "key_")), "key_"
+        )
+        self.slots_of = sql(select(slots.c.count, slots.c.claim).where(*of_holder), "key_", "holder_")
+        self.add_slots = insertion(slots)
+        self.set_slots = sql(
+            update(slots).where(*of_holder).values({name: bindparam(name) for name in ("count", "until", "claim")}),
+            "count",
+            "until",
+            "claim",
+            "key_",
+            "holder_",
+        )
+        self.leave_slots = sql(
+            update(slots).where(*of_holder).values({name: bindparam(name) for name in ("count", "claim")}),
+            "count",
+            "claim",
+            "key_",
+            "holder_",
+        )
+        self.remove_slots = sql(delete(slots).where(*of_holder), "key_", "holder_")
+        self.renew_slots = sql(
+            update(slots).where(given(slots.c.holder_key, "holder_")).values(until=bindparam("until")),
+            "until",
+            "holder_",
+        )
+        self.expire_slots = sql(delete(slots).where(slots.c.until <= bindparam("now")), "now")
+
+        self.find_tokens = sql(
+            select(tokens.c.tokens, tokens.c.at, tokens.c.claim).where(given(tokens.c.key, "key_")), "key_"
+        )
+        self.add_tokens = insertion(tokens)
+        self.remove_tokens = sql(delete(tokens).where(given(tokens.c.key, "key_")), "key_")
+        self.expire_tokens = sql(delete(tokens).where(tokens.c.full <= bindparam("now")), "now")
 
         self.file_is_used = sql(
             select(func.count()).where(

@@ -24,12 +24,16 @@ from cascade.adapters.stores.sql.rows import (
     owner_to_row,
     record_from_row,
     run_to_row,
+    setting_from_row,
+    setting_to_row,
     signal_from_row,
     signal_to_row,
     verify_record,
 )
+from cascade.adapters.stores.sql.slots import Slots
 from cascade.adapters.stores.sql.sqlite import SqliteDatabase
 from cascade.adapters.stores.sql.statements import Statements
+from cascade.adapters.stores.sql.token_buckets import TokenBuckets
 from cascade.runtime.chance import Randomness
 from cascade.runtime.clock import SystemClock
 from cascade.runtime.fault_points import reach
@@ -61,6 +65,8 @@ class SqlStore:
         self._sql = Statements(self._database.dialect)
         self._payloads = LargePayloads(self._database, self._sql)
         self._cache = CachedPayloads(self._database, self._sql, self._payloads)
+        self._slots = Slots(self._database, self._sql)
+        self._buckets = TokenBuckets(self._database, self._sql)
         self._journals: dict[str, Journal] = {}
         self._runs_checked = False
         try:
@@ -292,11 +298,56 @@ class SqlStore:
     def uncache(self, key: str) -> None:
         self._cache.forget(key)
 
+    def put_setting(self, key: str, text: str, expires: float | None) -> None:
+        row = setting_to_row(key, text, expires)
+
+        def work(cursor: Cursor) -> None:
+            cursor.execute(self._sql.remove_setting, row[:1])
+            cursor.execute(self._sql.add_setting, row)
+
+        self._database.transact(f"keep the setting {key!r}", work)
+
+    def settings(self, now: float) -> dict[str, str]:
+        def work(cursor: Cursor) -> dict[str, str]:
+            cursor.execute(self._sql.all_settings)
+            found = [setting_from_row(row) for row in cursor.fetchall()]
+            return {key: text for key, text, expires in found if expires is None or expires > now}
+
+        return self._sound("read the settings", work)
+
+    def remove_setting(self, key: str) -> bool:
+        removed: list[bool] = []
+
+        def work(cursor: Cursor) -> None:
+            cursor.execute(self._sql.remove_setting, (key_of(key),))
+            removed.append(cursor.rowcount == 1)
+
+        self._database.transact(f"remove the setting {key!r}", work)
+        # Where it was repeated, the first attempt may have been the one that was committed.
+        return any(removed)
+
+    def take_slots(self, scope: str, holder: str, count: int, limit: int, now: float, until: float) -> bool:
+        return self._slots.take(scope, holder, count, limit, now, until, self._token())
+
+    def give_slots(self, scope: str, holder: str, count: int) -> None:
+        self._slots.give(scope, holder, count, self._token())
+
+    def renew_slots(self, holder: str, until: float) -> None:
+        self._slots.renew(holder, until)
+
+    def take_token(self, scope: str, rate: float, burst: float, now: float) -> float:
+        return self._buckets.take(scope, rate, burst, now, self._token())
+
     def sweep(self, now: float) -> int:
         doing = "remove what nothing refers to"
         files = self._database.files
 
-        removed = self._database.transact(doing, lambda cursor: self._cache.expire(cursor, now), point="store.sweep")
+        def expire(cursor: Cursor) -> int:
+            expired = self._cache.expire(cursor, now) + self._slots.expire(cursor, now)
+            cursor.execute(self._sql.expire_settings, (now,))
+            return expired + cursor.rowcount + self._buckets.expire(cursor, now)
+
+        removed = self._database.transact(doing, expire, point="store.sweep")
         if files is not None:
             removed += self._payloads.remove_unused(doing, files.digests(), unfinished=True)
         return removed

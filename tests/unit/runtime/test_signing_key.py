@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from cascade.adapters.serializers import SigningKeyError, load_signing_key
+from cascade.adapters import serializers
+from cascade.runtime.signing_key import SigningKeyError, load_signing_key
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="modes and owners of files are POSIX's")
 HEX = "ab" * 32
@@ -40,6 +41,11 @@ def test_it_is_made_at_its_first_use_and_stays(path):  # S27
     assert load_signing_key(path, {}) == key
     assert [file.name for file in path.parent.iterdir()] == [path.name]
     assert load_signing_key(path.with_name("other"), {}) != key
+
+
+def test_serializers_hand_it_on():
+    assert serializers.load_signing_key is load_signing_key
+    assert serializers.SigningKeyError is SigningKeyError
 
 
 @POSIX
@@ -108,7 +114,7 @@ def test_where_no_file_can_be_made_it_says_so(tmp_path):
 def test_processes_that_make_it_at_once_get_the_same(path):
     code = (
         "import sys\n"
-        "from cascade.adapters.serializers import load_signing_key\n"
+        "from cascade.runtime.signing_key import load_signing_key\n"
         "print('ready', flush=True)\n"
         "sys.stdin.readline()\n"
         "print(load_signing_key(sys.argv[1], {}).hex())\n"

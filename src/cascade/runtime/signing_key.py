@@ -1,4 +1,4 @@
-"""The key that signs stored values: made at its first use, known to nobody but this user."""
+"""The key that signs values that are stored: made at its first use, known to nobody but this user."""
 
 from __future__ import annotations
 
@@ -9,11 +9,32 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from cascade.adapters.serializers.errors import SigningKeyError
+from cascade.spec.exceptions import CascadeError
 
 VARIABLE = "CASCADE_KEY"
 _LEAST_BYTES = 32
 _MOST_CHARACTERS = 4096
+
+
+class SigningKeyError(CascadeError, PermissionError):
+    """The key that signs values could be known to others, or is no key: what it signs cannot be trusted.
+
+    Attributes:
+        source: the key's file, or the name of an environment variable.
+        problem: what is wrong with it.
+    """
+
+    def __init__(self, source: Path | str, problem: str) -> None:
+        super().__init__(source, problem)
+        self.source = source
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return (
+            f"the key that signs stored values, '{self.source}', {self.problem}; expected at least 64 hexadecimal "
+            "digits, in the environment variable CASCADE_KEY or in a file that only its owner, this user, can read "
+            "(mode 600). Values signed with another key are refused"
+        )
 
 
 def load_signing_key(path: str | os.PathLike[str], environment: Mapping[str, str] = os.environ) -> bytes:
@@ -23,7 +44,7 @@ def load_signing_key(path: str | os.PathLike[str], environment: Mapping[str, str
     the variable. Processes that make the file at the same time end up with the same key.
 
     Args:
-        path: of the key's file; its folder is made too. Never a place inside the store whose values it signs.
+        path: of the key's file; its folder is made too. Nobody who could write the values may read it.
         environment: where `CASCADE_KEY` is looked up.
 
     Raises:

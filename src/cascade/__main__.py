@@ -1,0 +1,5 @@
+"""`python -m cascade`."""
+
+from cascade.tools.command import main
+
+main()

@@ -1,0 +1,153 @@
+"""`cascade resume --explain`: what a run would reuse, what it would run again, and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+
+from rich.text import Text
+
+from cascade.adapters.telemetry.wording import counted, harmless
+from cascade.graph.build import build_graph
+from cascade.graph.hashing import identities_of
+from cascade.graph.model import NodeKind
+from cascade.runtime.durability.keys import ROOT_GRAPH, TARGET, scope_of_items
+from cascade.spec.records import ROOT
+from cascade.tools.command.moments import shown_moment
+from cascade.tools.command.tables import stdout, write_line
+from cascade.tools.picture_text import shortened
+
+if TYPE_CHECKING:
+    from cascade.graph.model import Graph
+    from cascade.spec.protocols import Store
+    from cascade.spec.records import Record, RunRow
+    from cascade.tools.command.programs import Program
+
+Fate = Literal["reused", "goes on", "runs", "gone"]
+_STYLES: Final = {"reused": "green", "goes on": "cyan", "runs": "yellow", "gone": "dim"}
+_MOST: Final = 200
+_CALLS: Final = (NodeKind.CALL, NodeKind.MAP)
+
+
+class Prospect(NamedTuple):
+    """What becomes of a place when its run goes on.
+
+    Attributes:
+        place: the place.
+        fate: what becomes of it.
+        why: the reason, in words.
+    """
+
+    place: str
+    fate: Fate
+    why: str
+
+
+def explain(row: RunRow, program: Program, store: Store) -> None:
+    """Tell what becomes of each call of a run when it goes on; nothing is run, and no stored value is loaded."""
+    console = stdout()
+    shown = harmless(row.run_id)
+    if row.status == "succeeded":
+        write_line(console, Text(f"run {shown} has finished: resume gives its value and runs nothing"))
+        return
+    located = program.load()
+    records = store.records(row.run_id)
+    graph, _ = build_graph(located.target)
+    told = list(prospects(graph, records))
+    width = max((len(harmless(one.place)) for one in told), default=0)
+    for one in told[:_MOST]:
+        line = Text.assemble(
+            harmless(one.place).ljust(width), "  ", (one.fate.ljust(7), _STYLES[one.fate]), f"  {one.why}"
+        )
+        write_line(console, line, wraps=True)
+    if len(told) > _MOST:
+        write_line(console, Text(f"and {counted(len(told) - _MOST)} more"))
+    counts = {fate: sum(1 for one in told if one.fate == fate) for fate in _STYLES}
+    said = ", ".join(f"{counted(count)} {_SAID[fate]}" for fate, count in counts.items() if count)
+    write_line(console, Text(f"\n{said}; nothing was run" if said else "nothing to run"))
+
+
+_SAID: Final = {"reused": "reused", "goes on": "to go on", "runs": "to run", "gone": "no longer in the code"}
+
+
+def prospects(graph: Graph, records: list[Record]) -> Iterator[Prospect]:
+    """What becomes of the calls of a run's first graph, as it is declared now.
+
+    Args:
+        graph: the graph, built from the code as it is now.
+        records: what the store knows of the run.
+    """
+    tail = next((record for record in records if record.scope == ROOT and record.node == TARGET), None)
+    known = {record.node: record for record in records if record.scope == ROOT_GRAPH}
+    inside = Counter(record.scope for record in records if record.kind in ("value", "mapped"))
+    failed = Counter(record.scope for record in records if record.kind == "failed")
+    keys = identities_of(graph).keys
+    leftover = {key: record for key, record in known.items() if key not in set(keys)}
+    by_name: dict[str, list[Record]] = {}
+    for unused in leftover.values():
+        by_name.setdefault(unused.name, []).append(unused)
+    for node, key in zip(graph.nodes, keys, strict=True):
+        record = known.get(key)
+        if node.kind not in _CALLS:
+            continue
+        if tail is not None:
+            if record is not None:
+                yield Prospect(node.id, "reused", "the run has left its first graph behind")
+            continue
+        if record is None:
+            items = scope_of_items(ROOT_GRAPH, key)
+            if inside[items] or failed[items]:
+                fate: Fate = "goes on" if inside[items] else "runs"
+                yield Prospect(node.id, fate, _of_items(inside[items], failed[items]))
+            elif former := by_name.get(node.name):
+                at = former.pop(0)
+                leftover.pop(at.node, None)
+                yield Prospect(
+                    node.id,
+                    "runs",
+                    f"changed: what is journaled of {harmless(at.label)} has another structural id "
+                    f"({at.node.hex()[:8]}, now {key.hex()[:8]})",
+                )
+            else:
+                yield Prospect(node.id, "runs", "new: it had not ended, or was not there")
+        else:
+            yield _of_record(shortened(node.id), record, inside)
+    if tail is not None:
+        ended = inside[tail.inner or b""]
+        yield Prospect(
+            f"target, turn {counted(tail.turn)}",
+            "goes on",
+            f"the run goes on with {harmless(tail.name)}; {counted(ended, 'place')} of this turn ended before and "
+            "are reused as far as the code still has them",
+        )
+        return
+    for unused in leftover.values():
+        yield Prospect(harmless(unused.label), "gone", "it is journaled, and no call of the code as it is now is that")
+
+
+def _of_items(ended: int, failed: int) -> str:
+    said = f"{counted(ended, 'item')} ended before and are reused"
+    return f"{said}; {counted(failed)} of it failed before" if failed else said
+
+
+def _of_record(place: str, record: Record, inside: Counter[bytes]) -> Prospect:
+    when = f"ended {shown_moment(record.ended)}"
+    if record.kind == "value":
+        return Prospect(place, "reused", f"its value is journaled, {when}")
+    if record.kind == "mapped":
+        items = inside[record.inner or b""]
+        return Prospect(place, "reused", f"its {counted(items, 'item')} are journaled, {when}")
+    if record.kind == "skipped":
+        return Prospect(place, "reused", f"it was skipped: {record.detail or ''}")
+    if record.kind == "continues":
+        ended = inside[record.inner or b""]
+        return Prospect(
+            place,
+            "goes on",
+            f"it returned {harmless(record.name)}, of which {counted(ended, 'place')} ended before "
+            f"(turn {counted(record.turn)})",
+        )
+    if record.kind == "volatile":
+        return Prospect(place, "runs", f"its value could not be kept, so it is made again ({when})")
+    return Prospect(place, "runs", f"it failed before: {harmless(record.detail or '')}")

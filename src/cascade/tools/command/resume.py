@@ -1,0 +1,41 @@
+"""`cascade resume`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cascade.tools.command.arguments import (
+    LogFormat,
+    LogFormatOption,
+    LogLevel,
+    LogLevelOption,
+    RunArgument,
+    StoreOption,
+)
+from cascade.tools.command.explaining import explain
+from cascade.tools.command.launching import Log, launch
+from cascade.tools.command.programs import program_to_load
+from cascade.tools.command.stores import existing_durable, is_elsewhere, run_in
+
+
+def resume(
+    run_id: RunArgument,
+    explained: Annotated[
+        bool, typer.Option("--explain", help="Tell what will be reused, what runs again and why; run nothing.")
+    ] = False,
+    store: StoreOption = None,
+    log_level: LogLevelOption = LogLevel.INFO,
+    log_format: LogFormatOption = LogFormat.HUMAN,
+) -> None:
+    """Go on with a run, from the folder and with the parameters that it was started with."""
+    log = Log(log_level.value, log_format.value)
+    with existing_durable(store) as durable:
+        row = run_in(durable.store, run_id)
+        program = program_to_load(row, durable.serializer)
+        elsewhere = durable.store.url if is_elsewhere(store) else None
+        if explained:
+            explain(row, program, durable.store)
+            return
+        launch(row, program.load(), program, {}, run_id, durable, log, elsewhere)

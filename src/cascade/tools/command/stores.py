@@ -1,0 +1,127 @@
+"""The store of a command: which one it is, and opening it without making it."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from cascade.adapters.telemetry.wording import harmless
+from cascade.stores import VARIABLE, open_durable, open_store
+from cascade.tools.command.endings import CommandError
+from cascade.tools.command.loading import shown_path
+from cascade.tools.command.suggestions import did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from cascade.runtime.durability.session import DurableStore
+    from cascade.spec.protocols import Store
+    from cascade.spec.records import RunRow
+
+DEFAULT: Final = Path(".cascade", "cascade.db")
+_SQLITE: Final = "sqlite:///"
+
+
+def url_of(given: str | None) -> str:
+    """The URL of the store that was asked for, or is used otherwise. The path of a file in it is absolute.
+
+    Args:
+        given: a URL, or the path of a SQLite file.
+    """
+    text = given or os.environ.get(VARIABLE) or str(DEFAULT)
+    if "://" not in text and not text.startswith("unix:"):
+        text = f"{_SQLITE}{text}"
+    if text.startswith(_SQLITE):
+        # One run of one file has one lock, from whatever folder the file is named.
+        text = f"{_SQLITE}{Path(text.removeprefix(_SQLITE)).absolute()}"
+    return text
+
+
+def is_elsewhere(given: str | None) -> bool:
+    """Whether a command must name the store to find it again here."""
+    return given is not None and url_of(given) != url_of(None)
+
+
+@contextmanager
+def existing_store(given: str | None) -> Generator[Store]:
+    """The store, if there is one.
+
+    Raises:
+        CommandError: there is none yet.
+    """
+    url = url_of(given)
+    _check_exists(url, given)
+    store = open_store(url)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+@contextmanager
+def existing_durable(given: str | None) -> Generator[DurableStore]:
+    """The store with what loads values, if there is one; `CommandError` as for `existing_store`."""
+    url = url_of(given)
+    _check_exists(url, given)
+    durable = open_durable(url)
+    try:
+        yield durable
+    finally:
+        durable.close()
+
+
+@contextmanager
+def new_or_existing_durable(given: str | None) -> Generator[DurableStore]:
+    """The store, made if need be."""
+    url = url_of(given)
+    if given is None and not os.environ.get(VARIABLE):
+        folder = DEFAULT.parent
+        try:
+            folder.mkdir(exist_ok=True)
+            ignored = folder / ".gitignore"
+            if not ignored.exists():
+                ignored.write_text("*\n")
+        except OSError as error:
+            raise CommandError(
+                f"the folder {shown_path(folder.absolute())} cannot be made ({error.strerror}); choose a store with "
+                f"--store or {VARIABLE}"
+            ) from None
+    durable = open_durable(url)
+    try:
+        yield durable
+    finally:
+        durable.close()
+
+
+def run_in(store: Store, run_id: str) -> RunRow:
+    """A run.
+
+    Raises:
+        CommandError: the store has no such run; the message names those that may have been meant.
+    """
+    found = store.find(run_id)
+    if found is not None:
+        return found
+    known = [row.run_id for row in store.runs()]
+    hint = did_you_mean(run_id, known) or ("`cascade runs` lists those that there are" if known else "it has no runs")
+    raise CommandError(f"there is no run '{harmless(run_id)}' in the store {harmless(store.url, 1_000)}; {hint}")
+
+
+def _check_exists(url: str, given: str | None) -> None:
+    if not url.startswith(_SQLITE):
+        return
+    file = Path(url.removeprefix(_SQLITE))
+    try:
+        exists = file.stat().st_size > 0
+    except OSError:
+        exists = False
+    if exists:
+        return
+    if given is None and not os.environ.get(VARIABLE):
+        raise CommandError(
+            f"nothing has been run in this folder yet: there is no {shown_path(DEFAULT)} in {shown_path(Path.cwd())}; "
+            f"`cascade run FILE.py:NAME` makes it, --store or {VARIABLE} names another store"
+        )
+    raise CommandError(f"there is no store {shown_path(file)}; `cascade run` makes one")

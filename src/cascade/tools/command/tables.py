@@ -1,0 +1,100 @@
+"""Tables and lines on a terminal of any width, and as plain text where nobody looks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+STYLES: Final = {
+    "running": "cyan",
+    "interrupted": "yellow",
+    "succeeded": "green",
+    "failed": "red",
+    "cancelled": "yellow",
+    "done": "green",
+    "skipped": "dim",
+    "goes on": "cyan",
+}
+"""The color of each state."""
+_GAP: Final = 2
+
+
+class Column(NamedTuple):
+    """A column of a table.
+
+    Attributes:
+        title: its head.
+        least: how narrow it may get by leaving out the ends of texts; 0 for never.
+        weight: a narrow terminal loses the columns of the least weight first.
+    """
+
+    title: str
+    least: int = 0
+    weight: int = 100
+
+
+def stdout() -> Console:
+    """The console of results. What is printed on it is no markup."""
+    return Console(highlight=False, markup=False, emoji=False)
+
+
+def write_table(columns: Sequence[Column], rows: Sequence[Sequence[Text]]) -> None:
+    """Write a table, within the width of a terminal or as wide as it gets elsewhere."""
+    console = stdout()
+    widths = [
+        max([cell_len(column.title), *(row[place].cell_len for row in rows)]) for place, column in enumerate(columns)
+    ]
+    shown = list(range(len(columns)))
+    if console.is_terminal:
+        shown = _fitting(columns, widths, console.width)
+    else:
+        for row in ([Text(column.title) for column in columns], *rows):
+            padded = [cell.plain + " " * (widths[place] - cell.cell_len) for place, cell in enumerate(row)]
+            console.print((" " * _GAP).join(padded).rstrip(), soft_wrap=True)
+        return
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+    for place in shown:
+        column = columns[place]
+        flexible = bool(column.least)
+        table.add_column(
+            column.title,
+            no_wrap=flexible or place > 0,
+            overflow="ellipsis" if flexible else "fold",
+            min_width=min(widths[place], column.least) if flexible else None if place == 0 else widths[place],
+        )
+    for row in rows:
+        table.add_row(*(row[place] for place in shown))
+    console.print(table)
+
+
+def write_line(console: Console, line: Text, *, wraps: bool = False) -> None:
+    """Write a line: cut at the edge of a terminal unless it wraps there, and whole elsewhere."""
+    if not console.is_terminal:
+        console.print(line.plain.rstrip(), soft_wrap=True)
+    elif wraps:
+        console.print(line)
+    else:
+        console.print(line, no_wrap=True, overflow="ellipsis")
+
+
+def state_text(state: str, told: str | None = None) -> Text:
+    """A state in its color."""
+    return Text(state if told is None else told, style=STYLES.get(state, ""))
+
+
+def _fitting(columns: Sequence[Column], widths: Sequence[int], width: int) -> list[int]:
+    """The columns that a terminal has room for."""
+    shown = list(range(len(columns)))
+    while len(shown) > 2:
+        needed = sum(min(widths[place], columns[place].least or widths[place]) + _GAP for place in shown) - _GAP
+        if needed <= width:
+            break
+        shown.remove(min(shown[1:], key=lambda place: (columns[place].weight, -place)))
+    return shown
