@@ -18,6 +18,7 @@ from cascade.spec.constraint import ResourceConstraint as ResourceConstraint
 from cascade.spec.context import attempt as attempt
 from cascade.spec.context import cancelled as cancelled
 from cascade.spec.context import idempotency_key as idempotency_key
+from cascade.spec.exceptions import BlockedLoopWarning as BlockedLoopWarning
 from cascade.spec.exceptions import CapacityError as CapacityError
 from cascade.spec.exceptions import CascadeError as CascadeError
 from cascade.spec.exceptions import CascadeWarning as CascadeWarning
@@ -107,6 +108,7 @@ if TYPE_CHECKING:
     from cascade.runtime.events import Event as Event
     from cascade.runtime.waiting import sleep_until as sleep_until
     from cascade.runtime.waiting import wait_for_signal as wait_for_signal
+    from cascade.spec.log import log as log
     from cascade.tools.cli import cli as cli
     from cascade.tools.dry_run import dry_run as dry_run
     from cascade.tools.pictures import visualize as visualize
@@ -143,6 +145,7 @@ _LAZY: Final = {
     "load_json": "cascade.providers.documents",
     "load_toml": "cascade.providers.documents",
     "load_yaml": "cascade.providers.documents",
+    "log": "cascade.spec.log",
     "lookup": "cascade.providers.lookup",
     "read": "cascade.providers.files",
     "register_type": "cascade.adapters.serializers.registry",

@@ -114,6 +114,7 @@ def create_engine(
     grace: float = 5.0,
     executors: Mapping[str, Executor] | None = None,
     store: str | os.PathLike[str] | Store | DurableStore | None = None,
+    blocked_after: float | None = 0.5,
 ) -> Engine:
     """Make an engine, with a default for every part that is not given; see `Engine` for the parts.
 
@@ -135,6 +136,7 @@ def create_engine(
         grace=grace,
         executors=executors,
         store=durable,
+        blocked_after=blocked_after,
     )
 
 

@@ -482,3 +482,161 @@ def test_runs_in_runs_in_a_call_with_a_slot_need_none_of_it() -> None:
         assert await engine.run(outer(1).with_retry(2)) == 2
 
     under(check)
+
+
+# S21, S23, S24
+def test_a_call_that_waits_for_capacity_keeps_no_slot_from_the_runs_of_who_has_it() -> None:
+    async def check(engine: cs.Engine) -> None:
+        begun, waits = asyncio.Event(), asyncio.Event()
+        engine.bus.subscribe(TaskBlocked, lambda event: waits.set())
+        engine.constraints.set(limit.concurrency(1))
+
+        @cs.task
+        async def outer() -> Any:
+            begun.set()
+            # The other is let go when this one waits for its run, and then waits for what this one holds.
+            return await cs.arun(note(note(1)), log_level="CRITICAL")
+
+        outer_run = asyncio.create_task(engine.run(outer().with_constraints(gpu=1)))
+        await begun.wait()
+        other_run = asyncio.create_task(engine.run(note(2).with_constraints(gpu=1)))
+        assert (await outer_run, await other_run) == (1, 2)
+
+    under(check, system_resources={"gpu": 1})
+
+
+class Holding:
+    """A run of a call that holds a gpu until it is told to end."""
+
+    def __init__(self, engine: cs.Engine) -> None:
+        self._begun, self._release = asyncio.Event(), asyncio.Event()
+
+        @cs.task
+        async def hold() -> None:
+            self._begun.set()
+            await self._release.wait()
+
+        self._run = asyncio.create_task(engine.run(hold().with_constraints(gpu=1)))
+
+    async def begin(self) -> Holding:
+        await self._begun.wait()
+        return self
+
+    async def end(self) -> None:
+        self._release.set()
+        await self._run
+
+
+# S23, S24
+def test_a_call_that_waits_for_capacity_takes_no_slot_from_one_that_needs_none() -> None:
+    async def check(engine: cs.Engine) -> None:
+        holding = await Holding(engine).begin()
+        engine.constraints.set(limit.concurrency(1, "task:note"))
+        waiting = asyncio.create_task(engine.run(note(1).with_constraints(gpu=1)))
+        await turns()
+        assert await engine.run(note(2)) == 2
+        assert not waiting.done()
+        await holding.end()
+        assert await waiting == 1
+
+    under(check, system_resources={"gpu": 1})
+
+
+# S23, S24
+def test_no_more_calls_run_at_once_than_a_limit_allows_when_they_had_to_wait_for_capacity() -> None:
+    now = most = 0
+
+    @cs.task
+    async def limited() -> None:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        await turns(5)
+        now -= 1
+
+    async def check(engine: cs.Engine) -> None:
+        holding = [await Holding(engine).begin() for _ in range(4)]
+        engine.constraints.set(limit.concurrency(1, "task:limited"))
+        running = asyncio.create_task(engine.run([limited().with_constraints(gpu=1) for _ in range(8)]))
+        light = asyncio.create_task(engine.run([limited() for _ in range(8)]))
+        await turns()
+        await asyncio.gather(*(each.end() for each in holding))
+        await asyncio.gather(running, light)
+
+    under(check, system_resources={"gpu": 4})
+    assert most == 1
+
+
+# S23, S24
+def test_a_pause_also_holds_back_who_waited_for_capacity_and_leaves_that_to_others() -> None:
+    async def check(engine: cs.Engine) -> None:
+        for begin in (None, limit.concurrency(5)):
+            if begin is not None:
+                engine.constraints.set(begin)
+            holding = await Holding(engine).begin()
+            waiting = asyncio.create_task(engine.run(note(1).with_constraints(gpu=1)))
+            await turns()
+            engine.constraints.set(limit.pause("task:note"))
+            await holding.end()
+            await turns()
+            assert not waiting.done()
+            assert engine.capacities.usage() == {"gpu": (0, 1)}
+            await (await Holding(engine).begin()).end()
+            engine.constraints.remove("task:note")
+            assert await waiting == 1
+
+    under(check, system_resources={"gpu": 1})
+
+
+# S23, S24
+def test_a_call_that_is_cancelled_while_it_waits_for_capacity_gives_back_its_token() -> None:
+    async def check(engine: cs.Engine) -> None:
+        holding = await Holding(engine).begin()
+        engine.constraints.set(limit.rate_limit("1/h", scope="task:note"))
+        waiting = asyncio.create_task(engine.run(note(1).with_constraints(gpu=1)))
+        await turns()
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert await engine.run(note(2)) == 2
+        await holding.end()
+
+    under(check, system_resources={"gpu": 1}, clock=MockClock(autojump_threshold=1e9))
+
+
+# S23, S24
+def test_a_large_request_is_not_starved_by_calls_that_need_no_capacity() -> None:
+    started: list[str] = []
+
+    @cs.task
+    async def light(last: Any) -> None:
+        started.append("light")
+        await turns(3)
+
+    @cs.task
+    async def small(last: Any) -> None:
+        started.append("small")
+        await turns(3)
+
+    @cs.task
+    async def large() -> None:
+        started.append("large")
+
+    def chain(task: Any, **amounts: int) -> Any:
+        last: Any = None
+        for _ in range(50):
+            last = task(last).with_constraints(**amounts) if amounts else task(last)
+        return last
+
+    async def check(engine: cs.Engine) -> None:
+        engine.constraints.set(limit.concurrency(1, "task:l*"))
+        target = [chain(small, gpu=1), chain(small, gpu=1), chain(light), chain(light)]
+        others = asyncio.create_task(engine.run(target))
+        while len(started) < 8:
+            await asyncio.sleep(0)
+        at = len(started)
+        await engine.run(large().with_constraints(gpu=2))
+        assert started.index("large") - at < 12
+        await others
+
+    under(check, system_resources={"gpu": 2})

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import random
-import signal
 from collections import Counter
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import pytest
 from cascade.spec.records import RunRow
 from cascade.stores import open_store
 from tests.durability.ledger import Effect, Ledger
-from tests.durability.processes import Processes, outcome_of
+from tests.durability.processes import Processes
 from tests.durability.program import Order
 from tests.durability.shapes import SHAPES, Shape
 from tests.durability.standing import committed

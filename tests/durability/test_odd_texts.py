@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -31,7 +30,7 @@ def text(name: str) -> str:
 
 class State:
     broken = True
-    calls: list[str] = []
+    calls: ClassVar[list[str]] = []
 
 
 @cs.task

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -22,8 +22,8 @@ pytestmark = pytest.mark.needs_extra("sqlite", "postgresql", "redis")
 class State:
     """The world outside: what was called, and what does not work yet."""
 
-    calls: list[Any] = []
-    broken: set[Any] = set()
+    calls: ClassVar[list[Any]] = []
+    broken: ClassVar[set[Any]] = set()
 
 
 @pytest.fixture(autouse=True)
@@ -291,12 +291,16 @@ def spin_next(values: list[int], left: int) -> Any:
 
 class Looking:
     url = ""
-    seen: list[int] = []
+    seen: ClassVar[list[int]] = []
 
 
 @pytest.mark.parametrize(
     ("target", "durability"),
-    [(lambda: spin(20_000, 2_000), "relaxed"), (lambda: spin(400, 50), "committed"), (lambda: spin_wide(900), "relaxed")],
+    [
+        (lambda: spin(20_000, 2_000), "relaxed"),
+        (lambda: spin(400, 50), "committed"),
+        (lambda: spin_wide(900), "relaxed"),
+    ],
     ids=["relaxed", "committed", "with maps"],
 )
 def test_a_loop_needs_the_room_of_a_turn(target: Callable[[], Any], durability: Any, here: Run, tmp_path: Path) -> None:
@@ -344,7 +348,7 @@ def test_attempts_are_counted_and_keys_stay_over_all_resumes(run: Run) -> None:
     assert attempts == [1, 2, 3, 4, 5]
     assert [attempt for name, attempt, _ in told if name == "b"] == [1, 2, 3]
     assert value[1][0] == 5
-    records = {record.label: record.attempt for record in run.records if record.name in ("tell",)}
+    records = {record.label: record.attempt for record in run.records if record.name == "tell"}
     assert 5 in records.values()
     # Another run asks for other things.
     other = Run(run.url, "other")

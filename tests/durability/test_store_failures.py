@@ -1,4 +1,4 @@
-"""Stores that fail: the run says so and stops, what was committed is used when it is resumed, no value is wrong (S27)."""
+"""Stores that fail: the run says so, what was committed is used when it is resumed, and no value is wrong (S27)."""
 
 from __future__ import annotations
 
@@ -164,10 +164,11 @@ def test_the_disk_may_fail_within_any_transaction(point: str, code: int, tmp_pat
             try:
                 place.run()
             except StoreError as error:
-                assert "the disk has failed" in str(error)
-                assert "flows.db" in str(error)
+                told = str(error)
             else:
-                assert reached[f"{point}.{moment}"] < times
+                told = ""
+            # Here it may not be reached as often.
+            assert ("the disk has failed" in told and "flows.db" in told) == (reached[f"{point}.{moment}"] >= times)
             fault_points.on_reach = None
             assert no_thread_is_left()
             place.check_resumed()
@@ -186,15 +187,15 @@ def test_a_full_database_is_an_error_that_says_what_to_do(tmp_path: Path, monkey
             database._connection.execute(f"PRAGMA max_page_count = {pages}")
 
     monkeypatch.setattr(sqlite.SqliteDatabase, "_connect", small)
+    told: list[str] = []
     for number in range(30):
         place = Place(SHAPES["map"], url, tmp_path / str(number), run_id=f"run{number}")
         try:
             assert same(place.run(), place.shape.expected)
         except StoreError as error:
-            assert "the disk is full; make room and resume the run" in str(error)
+            told.append(str(error))
             break
-    else:
-        raise AssertionError("the database never became full")
+    assert [text for text in told if "the disk is full; make room and resume the run" in text], told
     monkeypatch.undo()
     place.check_resumed()
 
@@ -208,7 +209,9 @@ def test_a_store_that_others_keep_locked_is_an_error_in_the_end(
 
     def lock(point: str) -> None:
         if point == "effect.end" and len(place.ledger.effects()) == 3:
-            connection = sqlite.newest_driver().connect(f"{tmp_path}/flows.db", isolation_level=None, check_same_thread=False)
+            connection = sqlite.newest_driver().connect(
+                f"{tmp_path}/flows.db", isolation_level=None, check_same_thread=False
+            )
             connection.execute("BEGIN IMMEDIATE")
             other.append(connection)
 
@@ -329,9 +332,7 @@ def test_a_connection_to_redis_that_drops_does_not_show(name: str, point: str, r
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
 @pytest.mark.parametrize("point", ["store.write.begin", "store.write.before-commit", "store.write.after-commit"])
-def test_redis_may_be_restarted_in_mid_run(
-    point: str, how: str, own_redis_server: RedisServer, tmp_path: Path
-) -> None:
+def test_redis_may_be_restarted_in_mid_run(point: str, how: str, own_redis_server: RedisServer, tmp_path: Path) -> None:
     place = Place(SHAPES["nested tail calls"], own_redis_server.url, tmp_path)
     starter = threading.Thread(target=own_redis_server.start)
 

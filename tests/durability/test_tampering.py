@@ -6,7 +6,7 @@ import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -41,7 +41,7 @@ class Trap:
 
 class State:
     broken = True
-    opened: list[int] = []
+    opened: ClassVar[list[int]] = []
 
 
 @cs.task

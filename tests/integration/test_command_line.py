@@ -55,7 +55,7 @@ FLOW = """
     turns = loop(first(2))
 
     if __name__ == "__main__":
-        print(cs.run(main, run_id="shared", store=".cascade/cascade.db", log_level="CRITICAL"))
+        print(cs.run(main, run_id="shared", store=os.path.abspath(".cascade/cascade.db"), log_level="CRITICAL"))
 """
 
 

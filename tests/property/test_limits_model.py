@@ -22,12 +22,13 @@ from cascade.testing.clock import MockClock
 from tests.conftest import RANDOM_WORKFLOWS
 
 TAGS = {"fetch": ("net",), "store": ("net", "disk"), "parse": (), "outer": (), "big": ("net",), "big_outer": ()}
-GPUS = 2
+GPUS = 1
+RUNS = ["r1", "r2", "r3"]
 TICK = 0.25
 
 # All moments are on the grid of ticks, and so is each moment at which a rate has its next token.
 MOMENTS = st.sampled_from([0.25, 0.5, 1.0, 2.0])
-SCOPES = ["global", "task:fetch", "task:*e", "task:big*", "task:outer", "run:r1", "tag:net", "tag:d*"]
+SCOPES = ["global", "task:fetch", "task:*e", "task:big*", "task:outer", "run:r1", "run:r2", "tag:net", "tag:d*"]
 # What waits for capacity has paid some time before it starts, which only who knows the lines can tell.
 SCOPES_OF_RATES = ["task:fetch", "task:*e", "task:outer", "tag:d*"]
 LIMITS = st.one_of(
@@ -47,10 +48,11 @@ LIMITS = st.one_of(
     ),
 )
 LIGHT = st.sampled_from(["fetch", "store", "parse"])
-SMALL = st.tuples(st.sampled_from(["plain", "policy"]), st.one_of(LIGHT, LIGHT, st.just("big")), MOMENTS)
+ANY = st.sampled_from(["fetch", "big", "store", "big", "parse"])
+SMALL = st.tuples(st.sampled_from(["plain", "policy"]), ANY, MOMENTS)
 PARTS = st.one_of(
     SMALL,
-    st.tuples(st.just("map"), st.one_of(LIGHT, st.just("big")), st.lists(MOMENTS, min_size=1, max_size=5)),
+    st.tuples(st.just("map"), ANY, st.lists(MOMENTS, min_size=1, max_size=5)),
     st.tuples(st.just("chain"), LIGHT, st.lists(MOMENTS, min_size=1, max_size=3)),
     st.tuples(st.just("tail"), LIGHT, st.lists(MOMENTS, min_size=1, max_size=3)),
     st.tuples(st.just("nested"), st.just("outer"), st.lists(SMALL, min_size=1, max_size=3)),
@@ -60,17 +62,21 @@ PARTS = st.one_of(
         st.lists(st.tuples(st.just("plain"), LIGHT, MOMENTS), min_size=1, max_size=3),
     ),
 )
-WORKFLOWS = st.lists(PARTS, min_size=2, max_size=7)
+WORKFLOWS = st.lists(PARTS, min_size=2, max_size=5)
+BUSY = st.tuples(
+    st.just("set"), st.builds(cs.GlobalConstraint.concurrency, st.integers(1, 2), st.sampled_from(["global", "run:r1"]))
+)
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("set"), LIMITS),
-        st.tuples(st.just("set"), LIMITS),
-        st.tuples(st.just("advance"), MOMENTS),
+        BUSY,
+        st.tuples(st.just("advance"), st.sampled_from([0.25, 0.5, 1.0])),
         st.tuples(st.just("remove"), st.sampled_from(SCOPES)),
-        st.tuples(st.just("begin"), st.just("r2")),
-        st.tuples(st.just("cancel"), st.sampled_from(["r1", "r2"])),
+        st.tuples(st.just("begin"), st.sampled_from(RUNS)),
+        st.tuples(st.just("begin"), st.sampled_from(RUNS)),
+        st.tuples(st.just("cancel"), st.sampled_from(RUNS)),
     ),
-    min_size=5,
+    min_size=8,
     max_size=25,
 )
 
@@ -188,8 +194,8 @@ def workflow(world: World, parts: list[Any]) -> list[Any]:
         finally:
             world.running.remove(call)
 
-    def gpus(name: str) -> dict[str, int]:
-        return {"gpu": 1} if name.startswith("big") else {}
+    def sized(name: str, call: Any) -> Any:
+        return call.with_constraints(gpu=1) if name.startswith("big") else call
 
     tasks = {name: cs.task(work, name=name, tags=tags) for name, tags in TAGS.items()}
     tasks_that_go_on = {name: cs.task(goes_on, name=name, tags=tags) for name, tags in TAGS.items()}
@@ -199,13 +205,13 @@ def workflow(world: World, parts: list[Any]) -> list[Any]:
         kind, name, value = part
         if kind in ("plain", "policy"):
             call = tasks[name](value)
-            return (call.with_retry(2) if kind == "policy" else call).with_constraints(**gpus(name))
+            return sized(name, call.with_retry(2) if kind == "policy" else call)
         if kind == "map":
-            return tasks[name].with_constraints(**gpus(name)).map(seconds=value)
+            return sized(name, tasks[name]).map(seconds=value)
         if kind == "tail":
             return tasks_that_go_on[name](value)
         if kind == "nested":
-            return tasks_that_nest[name](value).with_constraints(**gpus(name))
+            return sized(name, tasks_that_nest[name](value))
         last: Any = None
         for seconds in value:
             last = tasks[name](seconds, last)
@@ -265,7 +271,6 @@ async def follow(parts: dict[str, list[Any]], steps: list[tuple[str, Any]]) -> N
             if run_id not in runs:
                 runs[run_id] = asyncio.create_task(engine.run(workflow(world, parts[run_id]), run_id=run_id))
 
-        begin("r1")
         cancelled: set[str] = set()
         for step, value in steps:
             if step == "set":
@@ -289,7 +294,8 @@ async def follow(parts: dict[str, list[Any]], steps: list[tuple[str, Any]]) -> N
         world.buckets.clear()
         for limit in engine.constraints.list():
             engine.constraints.remove(limit.scope, limit.type)
-        begin("r2")
+        for run_id in RUNS:
+            begin(run_id)
         for _ in range(400):
             await check()
             if all(run.done() for run in runs.values()):
@@ -311,7 +317,7 @@ async def follow(parts: dict[str, list[Any]], steps: list[tuple[str, Any]]) -> N
 
 # S21, S23, S24
 @settings(max_examples=max(1, round(RANDOM_WORKFLOWS * 0.3)))
-@given(st.fixed_dictionaries({"r1": WORKFLOWS, "r2": WORKFLOWS}), STEPS)
+@given(st.fixed_dictionaries({run_id: WORKFLOWS for run_id in RUNS}), STEPS)
 def test_whatever_limits_come_and_go_nothing_starts_against_them_or_waits_for_nothing(
     parts: dict[str, list[Any]], steps: list[tuple[str, Any]]
 ) -> None:

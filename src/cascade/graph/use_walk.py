@@ -65,7 +65,7 @@ class Walk:
         self.watched: list[Watched] = []
         self.loosely: dict[str, str] = {}
         self._tokens_of: dict[str, set[bytes]] = {"code": {code_digest(root)}}
-        self._constants: dict[str, object] = {}
+        self._constants: dict[tuple[str, int], object] = {}
         self._changed: set[str] = set()
         self._pending: deque[object] = deque()
         # Objects stand with their ids, which must not be given again while the walk goes on.
@@ -78,7 +78,7 @@ class Walk:
         while self._pending:
             self._follow(self._pending.popleft())
         # Only now is it known which of them the code changes.
-        for label, value in self._constants.items():
+        for (label, _), value in self._constants.items():
             self._add(f"constant {label}", self._constant(label, value))
         self.parts = {
             label: next(iter(found)) if len(found) == 1 else combine("several", *sorted(found))
@@ -210,7 +210,7 @@ class Walk:
         elif is_code(value):
             self._add(f"function {label}", self._named_token(value))
         else:
-            self._constants[label] = value
+            self._constants[label, id(value)] = value
         self._inside(value)
 
     def _follow_class(self, kind: type[Any]) -> None:
@@ -234,12 +234,12 @@ class Walk:
             elif is_enum or (name.startswith("__") and type(value) not in ATOMS):
                 continue
             else:
-                self._constants[f"{label}.{name}"] = value
+                self._constants[f"{label}.{name}", id(value)] = value
             self._bind(names, name, value)
             self._inside(value)
         if is_enum:
             for name, member in kind.__members__.items():
-                self._constants[f"{label}.{name}"] = member.value
+                self._constants[f"{label}.{name}", id(member.value)] = member.value
         self._add(f"class {label}", combine("class", *tokens))
 
     def _follow_module(self, module: types.ModuleType) -> None:

@@ -3,15 +3,15 @@
 From a function's code the global names that it uses are followed: functions, classes with their bases and methods,
 tasks, what decorators and partials hold, what imports inside the code bring, and so on from there, through first-party
 modules only (see `first_party`). All else is named, and its code is not looked at. Names with other values are
-constants, and count by their content. Three sorts of value count by their type alone:
+constants, and count by their content. These count by their type alone:
 
 - what has no content that is sure, as a lock, an open file, a client of a server;
-- generators of random numbers, whose content changes with every use;
+- generators of random numbers, whose content changes with every use, and loggers;
 - what the code itself changes, as `seen.add(x)` or `global total`: it is what the code leaves behind, and not what it
   is given.
 
-What is found by a computed name (`getattr(module, name)` aside, where the whole module counts), by attributes of
-objects whose class is not known, or by a `changed` object under another name cannot be seen.
+What cannot be seen is found by computed names (a module that is used as a value counts whole, for `getattr` on it),
+through methods of objects whose class shows only when the code runs, and changed under other names.
 
 A function's uses are remembered, and looked up again only when a name is bound to another object, a function has got
 other code, or a value that can change has changed.

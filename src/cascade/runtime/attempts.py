@@ -68,6 +68,7 @@ class Attempt(Caller):
         self._asked_to_stop = False
         self._abandoned = False
         self._calls = False
+        self.making: asyncio.Task[Any] | None = None
         strategy.attempts.add(self)
 
     async def enter(self, subject: Subject, demand: Demand | None, blocked: Callable[[str], None]) -> None:
@@ -114,7 +115,7 @@ class Attempt(Caller):
         context.run(is_abandoned.set, lambda: self._abandoned or self._strategy.run.abandoned)
         coroutine = self._execute(args, kwargs)
         if self._policy.timeout is None:
-            task: asyncio.Task[Any] = self._strategy.run.loop.create_task(coroutine, context=context)
+            self.making = task = self._strategy.run.loop.create_task(coroutine, context=context)
             return await self._outlasting(task)
         return await self._within(self._policy.timeout, coroutine, context)
 
@@ -209,7 +210,7 @@ class Attempt(Caller):
             context.run(call_began.set, begin)
         else:
             set_timer(run.clock.monotonic() + seconds)
-        call: asyncio.Task[Any] = run.loop.create_task(coroutine, context=context)
+        self.making = call = run.loop.create_task(coroutine, context=context)
         try:
             await asyncio.wait([call, over], return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:

@@ -83,6 +83,11 @@ class CoroutineLane:
             assert where is not None
             caller.enlist(places.subject_of(*where), partial(self._is_serving, server, unit))
 
+    def caller_in(self, task: asyncio.Task[Any]) -> Caller | None:
+        """The call that a server makes, if the asyncio task is one; from any thread."""
+        unit = self._serving.get(task)
+        return None if unit is None else unit[0]
+
     def _is_serving(self, server: asyncio.Task[None], unit: tuple[Caller, float]) -> bool:
         return self._serving.get(server) is unit
 

@@ -18,6 +18,7 @@ from cascade.runtime.clock import SystemClock
 from cascade.runtime.collector import collector_at_rest
 from cascade.runtime.constraints.manager import ConstraintManager
 from cascade.runtime.events import RunFinished, RunStarted, Status
+from cascade.runtime.output import PRINTS
 from cascade.runtime.plan_cache import PlanCache
 from cascade.runtime.preview import describe_error, mask_error
 from cascade.runtime.resource_container import ResourceRegistry, context_overrides
@@ -59,6 +60,8 @@ class Engine:
         grace: how long, in seconds, async work may go on after it was cancelled.
         executors: more executors by name, for tasks that ask for one with `executor=`.
         store: keeps the runs, so that they can be resumed after they were killed.
+        blocked_after: for how many seconds a call may keep the event loop from everything else before a
+            `BlockedLoopWarning` names it; `None` to let it be.
 
     Attributes:
         constraints: the limits that people put on the engine while it runs.
@@ -92,6 +95,7 @@ class Engine:
         grace: float = 5.0,
         executors: Mapping[str, Executor] | None = None,
         store: DurableStore | None = None,
+        blocked_after: float | None = 0.5,
     ) -> None:
         self.solver = solver
         self.executor = executor
@@ -99,6 +103,7 @@ class Engine:
         self.clock: Clock = SystemClock() if clock is None else clock
         self.chance = Randomness() if chance is None else chance
         self.grace = grace
+        self.blocked_after = blocked_after
         self.executors = dict(executors or {})
         self.capacities = ResourceManager(system_resources or {})
         self.constraints = ConstraintManager(self.clock)
@@ -247,6 +252,7 @@ class Engine:
         error: BaseException | None = None
         strategy = GraphExecutionStrategy(run, self)
         self.under_way.add(strategy)
+        PRINTS.begin(run)
         reason = self._to_cancel.pop(run.id, None)
         if reason is not None:
             strategy.stop(RunCancelledError(reason))
@@ -264,6 +270,7 @@ class Engine:
                 alarm.cancel()
             problem = await run.end(error, value)
             mask_error(error or problem)
+            PRINTS.end(run)
             if self.bus.wants(RunFinished):
                 final = error or problem
                 status: Status = "Succeeded"

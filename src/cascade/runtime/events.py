@@ -144,6 +144,51 @@ class TaskAbandoned(TaskEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TaskLogged(TaskEvent):
+    """A call has logged something with `cs.log`.
+
+    Attributes:
+        attempt: which attempt of the call, from 1 on.
+        level: the name of the level, as `INFO`.
+        text: the message, with the traceback if there is one; bounded.
+        is_handled: whether a handler of Python's `logging` was given it too.
+    """
+
+    attempt: int
+    level: str
+    text: str
+    is_handled: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskOutput(TaskEvent):
+    """A call has printed one or more lines, which have also gone where they always go.
+
+    Who wants to hear this subscribes before the run starts. Calls in other processes print by themselves.
+
+    Attributes:
+        channel: `stdout` or `stderr`.
+        text: the lines, without the last end of line; bounded.
+    """
+
+    channel: Literal["stdout", "stderr"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopBlocked(TaskEvent):
+    """A call has kept the event loop from everything else; delivered when the loop goes on.
+
+    Attributes:
+        seconds: for how long it had done so when this was noticed.
+        stack: where the call was then, as in a traceback.
+    """
+
+    seconds: float
+    stack: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ResourceAcquired(Event):
     """An injected resource has been set up.
 

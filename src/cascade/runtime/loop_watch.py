@@ -13,7 +13,7 @@ import threading
 import traceback
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cascade.runtime.clock import SystemClock
 from cascade.runtime.events import LoopBlocked
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _LOOKS: Final = 4
 """In the time after which a loop counts as blocked."""
 _SHORTEST_WAIT: Final = 0.005
+_LONGEST: Final = 60.0
 _IDLE_LOOKS: Final = 16
 _MOST_FRAMES: Final = 12
 _MOST_WARNED: Final = 1_000
@@ -46,14 +47,17 @@ class LoopWatch:
         self._lock = threading.Lock()
         self._watched: set[GraphExecutionStrategy] = set()
         self._thread: threading.Thread | None = None
+        self._shortest = _LONGEST
         self._warned: dict[str, None] = {}
 
     def add(self, strategy: GraphExecutionStrategy) -> None:
         """Watch the loop of a run for as long as it has asyncio tasks; on that loop, after the first one was made."""
-        if strategy.engine.blocked_after is None or not isinstance(strategy.run.clock, SystemClock):
+        blocked_after = strategy.engine.blocked_after
+        if blocked_after is None or not isinstance(strategy.run.clock, SystemClock):
             return
         with self._lock:
             self._watched.add(strategy)
+            self._shortest = min(self._shortest, blocked_after)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="cascade-loop-watch", daemon=True)
                 self._thread.start()
@@ -62,7 +66,6 @@ class LoopWatch:
         beats: dict[asyncio.AbstractEventLoop, _Beat] = {}
         pause = threading.Event()
         idle = 0
-        shortest = 1.0
         while True:
             with self._lock:
                 self._watched = {strategy for strategy in self._watched if strategy.tasks}
@@ -70,18 +73,15 @@ class LoopWatch:
                 idle = 0 if watched else idle + 1
                 if idle > _IDLE_LOOKS:
                     self._thread = None
+                    self._shortest = _LONGEST
                     return
-            if watched:
-                shortest = min(strategy.engine.blocked_after or 1.0 for strategy in watched)
             loops = {strategy.run.loop for strategy in watched}
             beats = {loop: beats.get(loop) or _Beat(loop) for loop in loops}
-            for beat in beats.values():
-                self._look(beat, watched)
-            # Neither run nor loop is kept alive by the wait.
-            watched, loops, beat = [], set(), None
-            if idle:
-                beats = {}
-            pause.wait(max(_SHORTEST_WAIT, shortest / _LOOKS))
+            for loop in loops:
+                self._look(beats[loop], watched)
+            # Runs that have ended are not kept alive by the wait.
+            del watched, loops
+            pause.wait(max(_SHORTEST_WAIT, self._shortest / _LOOKS))
 
     def _look(self, beat: _Beat, watched: list[GraphExecutionStrategy]) -> None:
         if beat.has_come:
@@ -103,7 +103,7 @@ class LoopWatch:
 
     def _tell(self, strategy: GraphExecutionStrategy, suspect: Caller, seconds: float) -> None:
         run = strategy.run
-        where, frame = suspect.where(), sys._current_frames().get(run.loop_thread)
+        where, frame = suspect.where(), vars(sys)["_current_frames"]().get(run.loop_thread)
         if where is None or frame is None:
             return
         parent, place = where
@@ -166,10 +166,22 @@ def _at_work(
         return None
     for strategy in watched:
         if strategy.run.loop is loop:
-            caller = strategy.caller_in(task)
+            caller = _caller_in(strategy, task)
             if caller is not None:
                 return strategy, caller
     return None
+
+
+def _caller_in(strategy: GraphExecutionStrategy, task: asyncio.Task[Any]) -> Caller | None:
+    """The call of a run that an asyncio task makes."""
+    caller = strategy.dispatcher.coroutines.caller_in(task)
+    if caller is not None:
+        return caller
+    try:
+        return next((attempt for attempt in strategy.attempts if attempt.making is task), None)
+    except RuntimeError:
+        # They changed meanwhile, so the loop is not blocked.
+        return None
 
 
 def _stack(frame: FrameType) -> list[traceback.FrameSummary]:
@@ -181,8 +193,7 @@ def _stack(frame: FrameType) -> list[traceback.FrameSummary]:
         current = current.f_back
     frames = frames[:_MOST_FRAMES] or [frame]
     return [
-        traceback.FrameSummary(each.f_code.co_filename, each.f_lineno, each.f_code.co_name)
-        for each in reversed(frames)
+        traceback.FrameSummary(each.f_code.co_filename, each.f_lineno, each.f_code.co_name) for each in reversed(frames)
     ]
 
 

@@ -190,18 +190,19 @@ class PlainCalls:
         This is the hot turn of loops: it costs the call and half a microsecond, where a graph costs ten.
         """
         strategy = self._strategy
-        run = strategy.run
-        teller = run.teller
+        dispatcher = strategy.dispatcher
+        teller, copy = strategy.run.teller, strategy.run.context.copy
+        is_durable = strategy.run.journal is not None
         speaker: Continuation = parent
         at = place
         turns = 0
         while True:
             call: Any = more
             if (
-                not is_direct(more)
+                is_durable
+                or not is_direct(more)
                 or call.task.is_async
-                or strategy.dispatcher.interrupted
-                or run.journal is not None
+                or dispatcher.interrupted
                 or (turns % _TURNS_BETWEEN_LOOKS == _TURNS_BETWEEN_LOOKS - 1 and self._lane.must_yield())
             ):
                 self._follow(parent, place, more, turns, speaker, at, began, due)
@@ -215,9 +216,9 @@ class PlainCalls:
                 began = teller.started(turn, 0, call.name)
             try:
                 if call.kwargs:
-                    value = run.context.copy().run(call.task.function, *call.args, **call.kwargs)
+                    value = copy().run(call.task.function, *call.args, **call.kwargs)
                 else:
-                    value = run.context.copy().run(call.task.function, *call.args)
+                    value = copy().run(call.task.function, *call.args)
                 found = None if type(value) in PLAIN else continuation_of(call.task.name, value)
             except BaseException as error:
                 strategy.places.fail(parent, place, error, due, turn=Turn(parent, place, call, turns), began=began)

@@ -27,8 +27,8 @@ class WorkerLane:
     A helper takes the most preferred node, calls it, makes its followers ready and goes on with the next, so that a
     chain never changes its thread. A helper that finds more than it takes asks for one more helper, and that one, once
     it has arrived, for the next: calls that block get all the threads there are within moments. Where a helper is slow
-    to arrive, calls that compute keep the interpreter's lock, and more threads would only be in each other's way: then
-    it leaves again, and no more are asked for as long as calls go on ending.
+    to arrive while calls go on ending, these compute and keep the interpreter's lock, and more threads would only be in
+    each other's way: then it leaves again, and no more are asked for as long as calls go on ending.
 
     Attributes:
         taken: about how many calls were taken so far: whether it grows tells whether the helpers get on.
@@ -43,6 +43,7 @@ class WorkerLane:
         self._present: set[Helper] = set()
         self._asked = False
         self._asked_at = 0.0
+        self._taken_when_asked = 0
         self._crowded = False
         self.taken = 0
         self._taken_before = 0
@@ -86,6 +87,7 @@ class WorkerLane:
         clock = self._strategy.run.clock
         clock.busy()
         self._asked_at = clock.monotonic()
+        self._taken_when_asked = self.taken
         self._pool.submit(self._help)
 
     def _is_welcome_locked(self) -> bool:
@@ -94,7 +96,10 @@ class WorkerLane:
         self._helpers += 1
         self._at_work += 1
         run = self._strategy.run
-        if self._helpers == 1 or run.clock.monotonic() - self._asked_at < _SLOW_ARRIVAL:
+        if self._at_work == 1 or run.clock.monotonic() - self._asked_at < _SLOW_ARRIVAL:
+            return True
+        if self.taken - self._taken_when_asked <= 1:
+            # Nobody has got on meanwhile, but for the call of the one who asked: they block, or compute for long.
             return True
         if not self._crowded:
             self._crowded = True

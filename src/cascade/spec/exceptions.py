@@ -55,6 +55,10 @@ class ThreadTimeoutWarning(CascadeWarning):
     """A timeout was set on a task that runs on a thread, which no timeout can stop."""
 
 
+class BlockedLoopWarning(CascadeWarning):
+    """A task keeps the event loop from everything else: it computes, or waits for something without `await`."""
+
+
 class StoreWarning(CascadeWarning):
     """A durable store may lose what was committed, as far as its settings tell."""
 

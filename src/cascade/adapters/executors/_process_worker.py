@@ -32,6 +32,7 @@ MISSING: Final = b"missing"
 UNREADABLE: Final = b"unreadable"
 UNPICKLABLE: Final = b"unpicklable"
 STARTED: Final = b"started"
+LOGGED: Final = b"logged"
 
 current_context: Mapping[str, Any] = {}
 """What the parent said about the call that runs here; empty between calls and outside a worker."""
@@ -49,6 +50,8 @@ _LARGEST_FUNCTION: Final = 1 << 20
 _LONGEST_CHAIN: Final = 20
 
 _state = threading.Lock()
+_writing = threading.Lock()
+_data = -1
 _running = 0
 _asked_to_stop = 0
 _terminated = False
@@ -144,8 +147,17 @@ def rebuild(kind: type[BaseException], args: tuple[Any, ...], state: Mapping[str
     return error
 
 
+def say(record: Mapping[str, Any]) -> None:
+    """Have the parent log something for the call that runs here; a process that a task forked has no parent to tell."""
+    if _data >= 0:
+        with _writing:
+            write_all(_data, frame([LOGGED, pickle.dumps(record)]))
+
+
 def main(data: int, control: int, life: int) -> None:
     """Answer calls until the parent hangs up."""
+    global _data
+    _data = data
     channels = [data, control, life]
     for fd in channels:
         os.set_inheritable(fd, False)
@@ -164,7 +176,8 @@ def main(data: int, control: int, life: int) -> None:
             _flush()
             if os.getpid() != process:
                 os._exit(0)
-            write_all(data, reply)
+            with _writing:
+                write_all(data, reply)
             del reply
             if _terminated:
                 break
@@ -178,6 +191,8 @@ def main(data: int, control: int, life: int) -> None:
 
 def _leave(channels: list[int]) -> None:
     """Close the channels in a process that a task forked: while they are open the parent sees no end."""
+    global _data
+    _data = -1
     while channels:
         os.close(channels.pop())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import pickle
 import signal
@@ -10,11 +11,13 @@ import socket
 import subprocess
 import sys
 import threading
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from cascade.adapters.executors import _process_worker as worker
 from cascade.adapters.executors.shipping import Outcome
 from cascade.spec.exceptions import RunError
+from cascade.spec.log import receive
 
 if TYPE_CHECKING:
     import asyncio
@@ -34,6 +37,7 @@ module.__file__, module.__spec__ = path, ModuleSpec(name, SourceFileLoader(name,
 module.__spec__.loader.exec_module(module)
 module.main(*map(int, channels))
 """
+_log = logging.getLogger("cascade.executors")
 TERMINATE_PATIENCE = 1.0
 """Seconds between SIGTERM and SIGKILL."""
 
@@ -77,7 +81,7 @@ class WorkerDiedError(RunError, RuntimeError):
 class Call:
     """One call that a worker makes for a coroutine on some event loop."""
 
-    __slots__ = ("loop", "number", "outcome", "task_name", "woken")
+    __slots__ = ("_context", "loop", "number", "outcome", "task_name", "woken")
 
     def __init__(self, task_name: str, loop: asyncio.AbstractEventLoop) -> None:
         self.task_name = task_name
@@ -85,6 +89,15 @@ class Call:
         self.outcome: Outcome | None = None
         self.loop = loop
         self.woken = loop.create_future()
+        self._context = copy_context()
+
+    def log(self, record: bytes) -> None:
+        """Log what the call has logged; on the thread that listens to the process."""
+        try:
+            self._context.run(receive, pickle.loads(record))
+        except Exception:
+            # A handler of the program's own raised; the call goes on.
+            _log.exception("a log record of task '%s' was lost", self.task_name)
 
     def finish(self, outcome: Outcome) -> None:
         """Keep the outcome and wake the coroutine; from any thread."""
@@ -300,6 +313,10 @@ class WorkerProcess:
                 while (parts := worker.read_frame(self._data.fileno())) is not None:
                     if bytes(parts[0]) == worker.STARTED:
                         self._started = True
+                        continue
+                    if bytes(parts[0]) == worker.LOGGED:
+                        if self._call is not None:
+                            self._call.log(bytes(parts[1]))
                         continue
                     call, self._call = self._call, None
                     if call is not None:

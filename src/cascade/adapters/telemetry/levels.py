@@ -6,6 +6,7 @@ from enum import IntEnum
 
 from cascade.runtime.events import (
     Event,
+    LoopBlocked,
     RunFinished,
     RunStarted,
     TaskAbandoned,
@@ -49,6 +50,7 @@ RARE: dict[type[Event], Level] = {
     TaskBlocked: Level.INFO,
     TaskRetrying: Level.WARNING,
     TaskAbandoned: Level.WARNING,
+    LoopBlocked: Level.WARNING,
     # At its lightest; a run that fails weighs more.
     RunFinished: Level.INFO,
 }

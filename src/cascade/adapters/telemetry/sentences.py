@@ -7,6 +7,7 @@ from typing import Any
 from cascade.adapters.telemetry.wording import harmless, lasting
 from cascade.runtime.events import (
     Event,
+    LoopBlocked,
     ResourceAcquired,
     ResourceReleased,
     RunFinished,
@@ -64,6 +65,9 @@ def _of_task(event: Any, task: str) -> str:
             return f"retrying {task}: {tried} failed with {harmless(event.error)}; {wait}"
         case TaskBlocked():
             return f"blocked {task}: {harmless(event.reason)}"
+        case LoopBlocked():
+            where = harmless(event.stack.strip().rpartition("File ")[2])
+            return f"{task} has blocked its event loop for {lasting(event.seconds)}, at {where}"
         case TaskAbandoned():
             return f"abandoned {task}: still running after its timeout of {lasting(event.timeout)}"
         case _:

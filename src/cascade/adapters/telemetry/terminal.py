@@ -12,7 +12,7 @@ from cascade.adapters.telemetry.sentences import sentence
 from cascade.adapters.telemetry.standing import Standing
 from cascade.adapters.telemetry.watch import PATIENCE, OwnRuns, Watch
 from cascade.adapters.telemetry.wording import clocked
-from cascade.runtime.events import Event, RunFinished, TaskEvent
+from cascade.runtime.events import Event, LoopBlocked, RunFinished, TaskEvent
 from cascade.runtime.progress import progress_of_run
 
 if TYPE_CHECKING:
@@ -28,7 +28,12 @@ if TYPE_CHECKING:
 
 _FIRST_LINE: Final = 5.0
 _TOLD: Final = {
-    least: tuple(kind for kind, level in RARE.items() if level >= least and issubclass(kind, TaskEvent))
+    # Of a blocked loop a Python warning tells, at once and not when it goes on.
+    least: tuple(
+        kind
+        for kind, level in RARE.items()
+        if level >= least and issubclass(kind, TaskEvent) and kind is not LoopBlocked
+    )
     for least in (Level.INFO, Level.WARNING, Level.ERROR)
 }
 _COLOURS: Final = {Level.WARNING: "33", Level.ERROR: "31"}

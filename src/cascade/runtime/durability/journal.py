@@ -224,9 +224,9 @@ class Journal:
         # Loaded again they would be numbered as they are met, but calls that are alike are told apart by their order.
         declared = sorted(scheduler.graph.index_of, key=_order) if len(scheduler.graph) > 1 else []
         payload = self._payload(scope, node, scheduler.turn, (lazy, scheduler.rescue, declared), waiting, place)
-        self._inner[scope, node] = inner
         self._scopes_in.setdefault(scope, []).append(inner)
         if payload is None:
+            self._inner[scope, node] = inner
             return False
         if waiting is None:
             now = self._clock.now()
@@ -237,6 +237,7 @@ class Journal:
         else:
             record = self._record(waiting, place, "continues", None, 1, payload, None)
             record = record._replace(turn=scheduler.turn, inner=inner)
+        self._inner[scope, node] = inner
         self._submit(Entry(self, record, None, dropped, then if self.waits else None))
         return self.waits
 
@@ -305,32 +306,36 @@ class Journal:
         """Write what has come, and let what waited for it go on."""
         if self._error is not None:
             return
-        reach("journal.commit.begin")
         try:
-            taken = [entry for entry in entries if entry.signal is not None]
-            if taken:
-                entries = [entry for entry in entries if entry.signal is None]
-            dropped = {scope: None for entry in entries for scope in entry.dropped}
-            if entries or not taken:
-                records = [entry.record for entry in entries if entry.record.scope not in dropped]
-                store.write(self.run_id, self.epoch, records, list(dropped), lease_until)
-            for entry in taken:
-                assert entry.signal is not None
-                store.take_signal(self.run_id, self.epoch, entry.signal, entry.record)
-            entries.extend(taken)
+            entries = self._written(store, entries, lease_until)
+            complete = [entry.place for entry in entries if entry.place is not None]
+            if complete and self.committed is not None:
+                self.committed(complete)
+            for entry in entries:
+                if entry.then is not None:
+                    entry.then()
         except BaseException as error:
+            # Whatever it was: nobody must wait for ever, and the thread serves other runs.
             self._error = error
             self._writer.dismiss(self)
             if self.failed is not None:
                 self.failed(error)
-            return
+
+    def _written(self, store: Store, entries: list[Entry], lease_until: float) -> list[Entry]:
+        """Write what has come; the entries, in the order in which they were written."""
+        reach("journal.commit.begin")
+        taken = [entry for entry in entries if entry.signal is not None]
+        if taken:
+            entries = [entry for entry in entries if entry.signal is None]
+        dropped = {scope: None for entry in entries for scope in entry.dropped}
+        if entries or not taken:
+            records = [entry.record for entry in entries if entry.record.scope not in dropped]
+            store.write(self.run_id, self.epoch, records, list(dropped), lease_until)
+        for entry in taken:
+            assert entry.signal is not None
+            store.take_signal(self.run_id, self.epoch, entry.signal, entry.record)
         reach("journal.commit.end")
-        complete = [entry.place for entry in entries if entry.place is not None]
-        if complete and self.committed is not None:
-            self.committed(complete)
-        for entry in entries:
-            if entry.then is not None:
-                entry.then()
+        return [*entries, *taken]
 
     # From start to end.
 

@@ -13,6 +13,7 @@ from cascade.graph.validate import validate
 from cascade.runtime.dispatcher import Dispatcher
 from cascade.runtime.first_moment import FirstMoment
 from cascade.runtime.flow import RUN_STOPPED, FlowManager
+from cascade.runtime.loop_watch import LOOP_WATCH
 from cascade.runtime.places import Places
 from cascade.runtime.preview import describe_error
 from cascade.runtime.progress import Past, name_of_target
@@ -350,6 +351,8 @@ class GraphExecutionStrategy:
         """Start an asyncio task that belongs to the run; on the loop."""
         task: asyncio.Task[None] = self.run.loop.create_task(coroutine, context=self.run.context.copy())
         self.tasks.add(task)
+        if len(self.tasks) == 1:
+            LOOP_WATCH.add(self)
         task.add_done_callback(self._task_ended)
         return task
 

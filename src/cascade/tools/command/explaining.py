@@ -101,7 +101,9 @@ def prospects(graph: Graph, records: list[Record]) -> Iterator[Prospect]:
                 fate: Fate = "goes on" if inside[items] else "runs"
                 yield Prospect(node.id, fate, _of_items(inside[items], failed[items]))
             elif former := by_name.get(node.name):
-                at = former.pop(0)
+                same = [record for record in former if record.label == node.id]
+                at = (same or former)[0]
+                former.remove(at)
                 leftover.pop(at.node, None)
                 yield Prospect(
                     node.id,

@@ -51,26 +51,18 @@ def write_table(columns: Sequence[Column], rows: Sequence[Sequence[Text]]) -> No
     widths = [
         max([cell_len(column.title), *(row[place].cell_len for row in rows)]) for place, column in enumerate(columns)
     ]
-    shown = list(range(len(columns)))
-    if console.is_terminal:
-        shown = _fitting(columns, widths, console.width)
-    else:
+    if not console.is_terminal:
         for row in ([Text(column.title) for column in columns], *rows):
             padded = [cell.plain + " " * (widths[place] - cell.cell_len) for place, cell in enumerate(row)]
             console.print((" " * _GAP).join(padded).rstrip(), soft_wrap=True)
         return
     table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
-    for place in shown:
-        column = columns[place]
-        flexible = bool(column.least)
-        table.add_column(
-            column.title,
-            no_wrap=flexible or place > 0,
-            overflow="ellipsis" if flexible else "fold",
-            min_width=min(widths[place], column.least) if flexible else None if place == 0 else widths[place],
-        )
+    fitting = _fitting(columns, widths, console.width)
+    for place, width in fitting.items():
+        # Of the first column, which has the ids, nothing is ever left out.
+        table.add_column(columns[place].title, width=width, no_wrap=place > 0, overflow="ellipsis" if place else "fold")
     for row in rows:
-        table.add_row(*(row[place] for place in shown))
+        table.add_row(*(row[place] for place in fitting))
     console.print(table)
 
 
@@ -89,12 +81,19 @@ def state_text(state: str, told: str | None = None) -> Text:
     return Text(state if told is None else told, style=STYLES.get(state, ""))
 
 
-def _fitting(columns: Sequence[Column], widths: Sequence[int], width: int) -> list[int]:
-    """The columns that a terminal has room for."""
+def _fitting(columns: Sequence[Column], widths: Sequence[int], width: int) -> dict[int, int]:
+    """The columns that a terminal has room for, and how wide they are."""
     shown = list(range(len(columns)))
     while len(shown) > 2:
         needed = sum(min(widths[place], columns[place].least or widths[place]) + _GAP for place in shown) - _GAP
         if needed <= width:
             break
         shown.remove(min(shown[1:], key=lambda place: (columns[place].weight, -place)))
-    return shown
+    fitting = {place: widths[place] for place in shown}
+    excess = sum(fitting.values()) + _GAP * (len(shown) - 1) - width
+    for place in sorted(shown, key=lambda place: columns[place].weight):
+        least = columns[place].least or (widths[place] if place else 1)
+        saved = max(0, min(excess, fitting[place] - least))
+        fitting[place] -= saved
+        excess -= saved
+    return fitting

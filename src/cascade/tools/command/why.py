@@ -10,6 +10,7 @@ from rich.text import Text
 
 from cascade.adapters.telemetry.wording import counted, harmless, lasting
 from cascade.tools.command.arguments import RunArgument, StoreOption
+from cascade.tools.command.caching import cache_reasons
 from cascade.tools.command.endings import CommandError
 from cascade.tools.command.journal_tree import Place, all_places, places_called, tree_of
 from cascade.tools.command.moments import shown_moment
@@ -51,11 +52,13 @@ def why(
     with existing_store(store) as opened:
         row = run_in(opened, run_id)
         roots = tree_of(opened.records(run_id))
-    found = places_called(roots, node)
-    if len(found) != 1:
-        raise CommandError(_not_one(found, roots, row, node))
+        found = places_called(roots, node)
+        if len(found) != 1:
+            raise CommandError(_not_one(found, roots, row, node))
+        record = found[0].record
+        cache = [] if record is None else list(cache_reasons(row, record, opened))
     console = stdout()
-    for line in told_of(found[0], row):
+    for line in (*told_of(found[0], row), *map(Text, cache)):
         write_line(console, line, wraps=True)
 
 
@@ -103,7 +106,10 @@ def _reasons(place: Place, record: Record) -> Iterator[str]:
     elif record.kind == "continues":
         yield f"it returned {harmless(record.name)} in turn {counted(record.turn)}, which is computed in its place"
     else:
-        yield f"nothing was journaled under its structural id, so it was called; the end{attempt} was at {when}"
+        if record.ended > record.began:
+            yield f"nothing was journaled under its structural id, so it was called; the end{attempt} was at {when}"
+        else:
+            yield f"its value came from its cache, or from what its call had returned, at {shown_moment(record.ended)}"
         if record.preview is not None:
             yield f"value  {harmless(record.preview)}"
     failed = [inner for inner in place.inside if inner.state == "failed"]

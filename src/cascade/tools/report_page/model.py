@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from cascade.spec.records import Record, RunRow
+    from cascade.tools.command.programs import Program
 
 MOST_PLACES: Final = 20_000
 """Places that a page lists. Its counts and times are of all of them."""
@@ -82,6 +83,8 @@ class Report:
         most_places: how many places the page lists.
 
     Attributes:
+        program: how a command line started it.
+        params: the names and values of its parameters, as far as they can be shown.
         roots: the places of its first graph and of what that went on with.
         places: the places that are listed, each before what is inside it.
         number_of: the number of each listed place.
@@ -95,7 +98,8 @@ class Report:
         self.row = row
         self.roots = tree_of(records)
         self.result = result_of(records)
-        self.params = list(_params_of(row))
+        self.program = _program_of(row)
+        self.params = list(_params_of(row, self.program))
         self.states: Counter[str] = Counter()
         by_name: dict[str, TaskRow] = {}
         everywhere = list(all_places(self.roots))
@@ -206,12 +210,20 @@ def _listed(everywhere: Sequence[Place], most: int) -> list[Place]:
     return [place for place in everywhere if id(place) in wanted]
 
 
-def _params_of(row: RunRow) -> Iterator[tuple[str, str]]:
-    """The parameters, as they were given on a command line, or if they are plain data. Nothing is ever unpickled."""
+def _program_of(row: RunRow) -> Program | None:
+    """What the run was started with; `None` for what was altered so that it cannot be shown."""
     program = program_shown(row)
-    if program is not None and isinstance(program.params, dict):
+    if program is None or not isinstance(program.params, dict):
+        return None
+    texts = (program.module, program.name, program.folder, program.file or "")
+    return program if all(isinstance(text, str) for text in texts) else None
+
+
+def _params_of(row: RunRow, program: Program | None) -> Iterator[tuple[str, str]]:
+    """The parameters, as they were given on a command line, or if they are plain data. Nothing is ever unpickled."""
+    if program is not None:
         for name, texts in program.params.items():
-            yield named(str(name)), told(", ".join(map(str, texts)))
+            yield named(str(name)), told(", ".join(map(str, texts)) if isinstance(texts, list) else str(texts))
         return
     if not row.params.startswith(_PLAIN):
         return

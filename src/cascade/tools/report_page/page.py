@@ -15,7 +15,6 @@ from cascade.adapters.telemetry.wording import counted, lasting
 from cascade.runtime.clock import SystemClock
 from cascade.spec.exceptions import CascadeError
 from cascade.tools.command.moments import iso, shown_moment
-from cascade.tools.command.programs import program_shown
 from cascade.tools.command.standing import standing_of
 from cascade.tools.report_page.drawing import drawn
 from cascade.tools.report_page.model import MOST_FAILURES, MOST_TASKS, Report, TaskRow, named, told
@@ -121,7 +120,7 @@ def _embedded(data: object) -> str:
 
 def _facts(report: Report, now: float) -> Iterator[str]:
     row = report.row
-    program = program_shown(row)
+    program = report.program
     is_open = row.status == "running"
     if program is not None:
         yield _fact("Workflow", _code(f"{program.shown}"), f" in {_code(program.folder)}")

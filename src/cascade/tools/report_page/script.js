@@ -23,7 +23,7 @@
   }
 
   // The places, as a tree that is made as it is opened.
-  const BATCH = 200;
+  const BATCH = 100;
   const inside = Array.from({ length: count }, () => []);
   const roots = [];
   for (let place = 0; place < count; place++) (data.parent[place] < 0 ? roots : inside[data.parent[place]]).push(place);
@@ -243,30 +243,39 @@
     const until = view.from + view.span;
     const barHeight = Math.max(1, laneHeight - (laneHeight > 6 ? 3 : 0));
     let bars = 0;
-    // Of lanes that share a row of pixels only the first that has something there is drawn.
-    const rowsDrawn = new Map();
+    const covered = new Map();
+    const bad = [];
+    const bar = (place, left, right, top, color) => {
+      pen.fillStyle = color;
+      pen.fillRect(left, top, Math.max(1, right - left - (right - left > 3 ? 1 : 0)), barHeight);
+      bars++;
+      if (barHeight > 11 && right - left > 40) label(pen, textOf(data.name[place]) || textOf(data.title[place]), left, top, right - left, barHeight);
+    };
     lanes.forEach((lane, number) => {
       const top = AXIS + number * laneHeight;
       const row = Math.floor(top);
-      let edge = rowsDrawn.get(row);
-      if (edge === undefined || laneHeight >= 1) edge = -1;
+      if (!covered.has(row)) covered.set(row, new Uint8Array(Math.ceil(width) + 2));
+      const pixels = covered.get(row);
       for (let at = firstIn(lane.places); at < lane.places.length; at++) {
         const place = lane.places[at];
         if (data.began[place] > until) break;
-        const isBad = stateOf(place) === "failed";
-        let left = (data.began[place] - view.from) * perSecond;
-        const right = Math.min(width + 1, Math.max(left + data.took[place] * perSecond, left + 1));
-        left = Math.max(-1, left);
-        // What another bar covers already would not be seen.
-        if (right <= edge && !isBad) continue;
-        pen.fillStyle = isBad ? failed : colorOf.get(data.name[place]);
-        pen.fillRect(left, top, Math.max(1, right - left - (right - left > 3 ? 1 : 0)), barHeight);
-        bars++;
-        if (barHeight > 11 && right - left > 40) label(pen, textOf(data.name[place]) || textOf(data.title[place]), left, top, right - left, barHeight);
-        edge = Math.ceil(right);
+        const start = (data.began[place] - view.from) * perSecond;
+        const right = Math.min(width + 1, Math.max(start + data.took[place] * perSecond, start + 1));
+        const left = Math.max(-1, start);
+        if (stateOf(place) === "failed") {
+          bad.push([place, left, right, top, failed]);
+          continue;
+        }
+        // Where ten thousand bars share a row of pixels, most of them would not be seen.
+        const from = Math.max(0, Math.floor(left));
+        const to = Math.max(from + 1, Math.min(pixels.length, Math.floor(right)));
+        const seen = pixels.indexOf(0, from);
+        if (seen < 0 || seen >= to) continue;
+        pixels.fill(1, from, to);
+        bar(place, left, right, top, colorOf.get(data.name[place]));
       }
-      rowsDrawn.set(row, edge);
     });
+    bad.forEach((one) => bar(...one));
     canvas.dataset.bars = String(bars);
     canvas.dataset.lanes = String(lanes.length);
     shownWindow.textContent = calls.length ? `${lasting(view.span)} from ${lasting(Math.max(0, view.from - first))} on, ${calls.length.toLocaleString("en")} calls in ${lanes.length.toLocaleString("en")} ${lanes.length === 1 ? "lane" : "lanes"}` : "no call took time";

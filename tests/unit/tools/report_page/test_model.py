@@ -12,6 +12,7 @@ from cascade.adapters.serializers import SignedSerializer
 from cascade.runtime.durability.keys import ROOT_GRAPH, scope_of_items
 from cascade.spec.records import Record, RunRow
 from cascade.tools.report_page.model import Report, is_map
+from cascade.tools.report_page.page import page_of
 
 pytestmark = pytest.mark.needs_extra("cli")
 
@@ -123,6 +124,15 @@ def test_parameters_given_on_a_command_line_are_shown_as_they_were_given() -> No
         }
     )
     assert Report(row(program=program), []).params == [("day", "3")]
+
+
+@pytest.mark.parametrize("changes", [{"params": {"day": 3}}, {"params": []}, {"folder": 1}, {"file": ["x"]}])
+def test_a_program_that_was_altered_is_shown_as_far_as_it_can_be(changes: dict[str, Any]) -> None:
+    program = {"file": None, "module": "flow", "name": "main", "folder": "/w", "on_failure": "stop"}
+    program |= {"params": {"day": ["3"]}, "max_workers": None, "durability": "committed", **changes}
+    report = Report(row(program=json.dumps(program)), [])
+    assert report.params in ([("day", "3")], [])
+    page_of(report, "succeeded", None, 0.0)
 
 
 @pytest.mark.parametrize("moment", [float("nan"), float("inf"), -1e300, 1e300])
