@@ -557,11 +557,13 @@ def test_no_more_calls_run_at_once_than_a_limit_allows_when_they_had_to_wait_for
     async def check(engine: cs.Engine) -> None:
         holding = [await Holding(engine).begin() for _ in range(4)]
         engine.constraints.set(limit.concurrency(1, "task:limited"))
-        running = asyncio.create_task(engine.run([limited().with_constraints(gpu=1) for _ in range(8)]))
-        light = asyncio.create_task(engine.run([limited() for _ in range(8)]))
+        both = asyncio.gather(
+            engine.run([limited().with_constraints(gpu=1) for _ in range(8)]),
+            engine.run([limited() for _ in range(8)]),
+        )
         await turns()
         await asyncio.gather(*(each.end() for each in holding))
-        await asyncio.gather(running, light)
+        await both
 
     under(check, system_resources={"gpu": 4})
     assert most == 1
@@ -607,6 +609,7 @@ def test_a_call_that_is_cancelled_while_it_waits_for_capacity_gives_back_its_tok
 # S23, S24
 def test_a_large_request_is_not_starved_by_calls_that_need_no_capacity() -> None:
     started: list[str] = []
+    under_way: asyncio.Event
 
     @cs.task
     async def light(last: Any) -> None:
@@ -616,6 +619,8 @@ def test_a_large_request_is_not_starved_by_calls_that_need_no_capacity() -> None
     @cs.task
     async def small(last: Any) -> None:
         started.append("small")
+        if len(started) > 8:
+            under_way.set()
         await turns(3)
 
     @cs.task
@@ -629,11 +634,12 @@ def test_a_large_request_is_not_starved_by_calls_that_need_no_capacity() -> None
         return last
 
     async def check(engine: cs.Engine) -> None:
+        nonlocal under_way
+        under_way = asyncio.Event()
         engine.constraints.set(limit.concurrency(1, "task:l*"))
         target = [chain(small, gpu=1), chain(small, gpu=1), chain(light), chain(light)]
         others = asyncio.create_task(engine.run(target))
-        while len(started) < 8:
-            await asyncio.sleep(0)
+        await under_way.wait()
         at = len(started)
         await engine.run(large().with_constraints(gpu=2))
         assert started.index("large") - at < 12

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import random
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -79,7 +80,7 @@ class Story:
             seen = len(self.ledger.effects())
             order = Order(self.shape.name, self.store, "run", str(self.folder))
             if death is not None:
-                order = Order(*(order.shape, order.store, order.run_id, order.folder), point=death[0], reach=death[1])
+                order = replace(order, point=death[0], reach=death[1])
             outcome = self.children.run(order)
             effects = self.ledger.effects()
             again = [effect for effect in effects[seen:] if effect.key in final]
@@ -95,6 +96,9 @@ class Story:
                 assert outcome.error is not None
                 assert outcome.error[0] == "Boom", outcome.error
             final = self.final(effects)
+            if self.shape.name in ("chain", "loop"):
+                ahead = {effect.key for effect in effects} - final
+                assert len(ahead) <= 1, f"called on inputs that were not committed: {ahead}"
         else:
             raise AssertionError("it never came to an end")
         self.check(self.ledger.effects())
@@ -164,3 +168,21 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(
         number += 1
         # How completions come together in groups is different each time, so that a point may be reached less often.
         assert number <= 3 * SHARE, f"{point} is hardly ever reached"
+
+
+@pytest.mark.parametrize("renewal", [1, 2, 5])
+def test_an_owner_that_is_killed_while_it_renews_its_lease_leaves_a_run_that_goes_on(
+    renewal: int, children: Processes, tmp_path: Path
+) -> None:
+    # Nobody sends the signals that it waits for, so that it has nothing to do but to renew.
+    shape = SHAPES["signal"]
+    story = Story(children, replace(shape, signals=()), tmp_path / "run")
+    order = Order(shape.name, story.store, "run", str(story.folder), point="lease.renew", reach=renewal)
+    assert children.run(replace(order, environment={"CASCADE_LEASE_SECONDS": "0.3"})) is None
+    assert story.row().status == "running"
+    store = open_store(story.store)
+    for name, payload in shape.signals:
+        store.send("run", name, payload, 1.0)
+    store.close()
+    story.tell([("any", 6)])
+    assert len(story.ledger.effects()) in (2, 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -92,8 +93,9 @@ def test_odd_texts_come_back_as_they_were(name: str, store_url: str) -> None:
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_previews_are_bounded_and_can_be_printed_anywhere(name: str, store_url: str) -> None:
+def test_previews_are_bounded_and_can_be_printed_anywhere(name: str, tmp_path: Path) -> None:
     State.calls.clear()
+    store_url = f"sqlite:///{tmp_path}/flows.db"
     assert cs.run(echo(ODD[name]), run_id="run", store=store_url, log_level="CRITICAL") == ODD[name]
     store = open_store(store_url)
     for record in store.records("run"):

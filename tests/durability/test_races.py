@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import cascade as cs
+from cascade.runtime.durability.host_lock import HostLock
 from cascade.spec.records import Record, RunRow
 from cascade.stores import open_store
 from tests.durability.ledger import Ledger
@@ -134,6 +136,30 @@ def test_threads_of_one_process_are_told_apart_too(tmp_path: Path) -> None:
     LEAVE.set()
     thread.join()
     assert values == ["held"] == [run()]
+
+
+def test_a_forked_process_has_none_of_the_locks_of_its_parent(tmp_path: Path) -> None:
+    lock = HostLock("store", "run", tmp_path)
+    assert lock.take()
+    ask, answer = os.pipe()
+    given, told = os.pipe()
+    with warnings.catch_warnings():
+        # Of threads that this process has; the child only looks at locks.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        own = HostLock("store", "run", tmp_path)
+        os.write(answer, b"yes" if own.take() else b"not")
+        os.read(given, 1)
+        os.write(answer, b"yes" if own.take() else b"not")
+        os._exit(0)
+    assert os.read(ask, 3) == b"not"
+    lock.release()
+    os.write(told, b"!")
+    assert os.read(ask, 3) == b"yes"
+    os.waitpid(child, 0)
+    for end in (ask, answer, given, told):
+        os.close(end)
 
 
 STOPS = (

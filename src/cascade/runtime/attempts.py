@@ -75,7 +75,7 @@ class Attempt(Caller):
         """Wait until limits and capacities allow the call."""
         constraints, capacities = self._strategy.engine.constraints, self._strategy.engine.capacities
         held = self.run.held_by_callers()
-        # A call of a nested run may not wait for a slot of one that may be waiting for what the nested run's caller holds.
+        # In a nested run the slot may be reserved for a call that waits for what the nested run's caller holds.
         claim: Claim = "spare_at" if demand is None or held else "ready_at"
         waited = False
 
@@ -108,6 +108,9 @@ class Attempt(Caller):
     async def call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Make the call within its time."""
         self._calls = True
+        if self.permit is None and self._strategy.engine.constraints.active:
+            # Set by another thread just after it had been let go without.
+            self.enlist_call()
         args, kwargs = await self._injected(args, kwargs)
         context = copy_context()
         context.run(current_call.set, self._context())

@@ -13,6 +13,7 @@ from cascade.runtime.clock import SystemClock
 from cascade.runtime.constraints.handlers import HANDLERS, Handler
 from cascade.runtime.constraints.manager import ConstraintManager, Permit
 from cascade.runtime.constraints.scopes import Subject
+from cascade.runtime.waiter import Waiter
 from cascade.spec.constraint import GlobalConstraint, ResourceConstraint, calls_per_second, exact_amount
 from cascade.spec.exceptions import CapacityError, CascadeError
 from cascade.testing.clock import MockClock
@@ -548,3 +549,158 @@ def test_a_resource_constraint_checks_what_is_known_and_names_what_is_lazy() -> 
         ResourceConstraint({"gpu": -1, "memory_gb": "much", "": 1})
     assert len(caught.value.problems) == 3
     assert exact_amount("gpu", 2.0) == 2
+
+
+def test_a_reserved_slot_is_kept_from_those_who_may_wait_for_capacity_and_lent_to_others() -> None:  # S23, S24
+    async def main() -> None:
+        manager = ConstraintManager(MockClock(autojump_threshold=math.inf))
+        manager.set(GlobalConstraint.concurrency(1))
+        waits = await manager.admit(FETCH)
+        waits.reserve()
+        assert manager.try_admit(COUNT) is None
+        lent = manager.try_admit(COUNT, "spare_at")
+        assert lent is not None
+        assert manager.try_admit(COUNT, "spare_at") is None
+        later = asyncio.ensure_future(manager.admit(COUNT, claim="spare_at"))
+        back = asyncio.ensure_future(manager.come_back(waits))
+        await settle()
+        assert not back.done()
+        lent.release()
+        assert await back is waits
+        await settle()
+        assert not later.done()
+        waits.release()
+        (await later).release()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("meanwhile", ["paused", "raised", "nothing left"])
+@pytest.mark.parametrize("waits_for_its_slot", [False, True])
+def test_who_comes_back_to_other_limits_is_let_go_anew(meanwhile: str, waits_for_its_slot: bool) -> None:  # S24
+    async def main() -> None:
+        manager = ConstraintManager(MockClock(autojump_threshold=math.inf))
+        manager.set(GlobalConstraint.concurrency(1))
+        manager.set(GlobalConstraint.rate_limit("1/h", 2, "task:count"))
+        waits = await manager.admit(COUNT)
+        waits.reserve()
+        lent = manager.try_admit(FETCH, "spare_at")
+        assert lent is not None
+        back: asyncio.Future[Permit | None] | None = None
+        if waits_for_its_slot:
+            back = asyncio.ensure_future(manager.come_back(waits))
+            await settle()
+        if meanwhile == "paused":
+            manager.set(GlobalConstraint.pause("task:count"))
+        elif meanwhile == "raised":
+            manager.set(GlobalConstraint.concurrency(2))
+        else:
+            manager.remove("global")
+            manager.remove("task:count")
+        permit = await (back or manager.come_back(waits))
+        assert (permit is None) == (meanwhile == "paused")
+        assert permit is not waits
+        lent.release()
+        if permit is not None:
+            permit.release()
+        manager.remove("task:count", "pause")
+        if meanwhile == "paused":
+            # The token came back, too.
+            for _ in range(2):
+                again = manager.try_admit(COUNT)
+                assert again is not None
+                again.release()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_return_that_is_cancelled_before_or_after_it_is_granted_leaves_nothing(when: str) -> None:  # S24
+    async def main() -> None:
+        manager = ConstraintManager(MockClock(autojump_threshold=math.inf))
+        manager.set(GlobalConstraint.concurrency(1))
+        manager.set(GlobalConstraint.rate_limit("1/h", 2))
+        waits = await manager.admit(FETCH)
+        waits.reserve()
+        lent = manager.try_admit(COUNT, "spare_at")
+        assert lent is not None
+        back = asyncio.ensure_future(manager.come_back(waits))
+        await settle()
+        if when == "after":
+            lent.release()
+        back.cancel()
+        await settle()
+        waits.release()
+        lent.release()
+        assert manager.try_admit(COUNT) is not None
+        assert manager._gate._reserved == {}
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        [GlobalConstraint.concurrency(1)],
+        [GlobalConstraint.rate_limit(1.0)],
+        [GlobalConstraint.pause("run:run1")],
+        [
+            GlobalConstraint.concurrency(1),
+            GlobalConstraint.rate_limit(1.0, 2, "task:fetch"),
+            GlobalConstraint.concurrency(2, "run:run1"),
+            GlobalConstraint.concurrency(3, "tag:net*"),
+        ],
+    ],
+)
+def test_the_cost_grows_with_how_many_wait_and_each_is_woken_once(
+    limits: list[GlobalConstraint], monkeypatch: pytest.MonkeyPatch
+) -> None:  # S24
+    asked = woken = 0
+
+    def counting(base: Any) -> Any:
+        class Counting(base):  # type: ignore[misc]
+            def ready_at(self, now: float) -> float:
+                nonlocal asked
+                asked += 1
+                return base.ready_at(self, now)  # type: ignore[no-any-return]
+
+        return Counting
+
+    stop_waiting = Waiter.stop_waiting
+
+    def counted(self: Waiter) -> None:
+        nonlocal woken
+        woken += 1
+        stop_waiting(self)
+
+    monkeypatch.setattr(Waiter, "stop_waiting", counted)
+
+    async def serve(number: int) -> int:
+        nonlocal asked, woken
+        asked = woken = 0
+        clock = MockClock(autojump_threshold=math.inf)
+        manager = ConstraintManager(clock, {name: counting(base) for name, base in HANDLERS.items()})
+        for limit in limits:
+            manager.set(limit)
+        served = 0
+
+        async def call(subject: Subject) -> None:
+            nonlocal served
+            permit = await manager.admit(subject)
+            await asyncio.sleep(0)
+            permit.release()
+            served += 1
+
+        tasks = [asyncio.ensure_future(call((FETCH, COUNT, OTHER)[place % 3])) for place in range(number)]
+        await settle()
+        manager.remove("run:run1", "pause")
+        while served < number:
+            await settle()
+            clock.advance(1.0)
+        await asyncio.gather(*tasks)
+        assert woken <= number
+        return asked
+
+    few, many = asyncio.run(serve(200)), asyncio.run(serve(800))
+    assert many < 4.5 * few
+    assert many < 40 * 800

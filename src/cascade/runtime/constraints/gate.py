@@ -54,7 +54,7 @@ class Line:
 
     def __init__(self, limits: Limits, claim: Claim) -> None:
         self.limits = limits
-        self.claim = claim
+        self.claim: Claim = claim
         # Ordered, and not a plain dict: removing the first again and again must not cost more each time.
         self.queue: OrderedDict[Request, None] = OrderedDict()
         self.ready_at = math.inf

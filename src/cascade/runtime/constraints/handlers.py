@@ -18,9 +18,9 @@ class Handler:
     handler may become more generous only because time passes (`ready_at` says when), because of `leave`, of
     `unreserve` or of `refund`. A call that starts is both entered and paid for.
 
-    A call that was let go may find that it has to wait for capacity. It does not run meanwhile, but its slot is reserved:
-    others that may have to wait for capacity cannot have it, or all of them would be let go to wait there. Calls that
-    start at once may use it.
+    A call that was let go may find that it has to wait for capacity. It does not run meanwhile, but its slot is
+    reserved: others that may have to wait for capacity cannot have it, or all of them would be let go to wait there.
+    Calls that start at once may use it.
     """
 
     __slots__ = ()

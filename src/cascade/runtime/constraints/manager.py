@@ -47,9 +47,7 @@ class Permit:
 
     __slots__ = ("_manager", "live", "order", "paid", "state", "subject")
 
-    def __init__(
-        self, manager: ConstraintManager | None, subject: Subject, paid: Limits = (), order: int = 0
-    ) -> None:
+    def __init__(self, manager: ConstraintManager | None, subject: Subject, paid: Limits = (), order: int = 0) -> None:
         self._manager = manager
         self.subject = subject
         self.paid = paid

@@ -77,6 +77,15 @@ class HostLock:
             _held.discard(self.token)
 
 
+def _forget() -> None:
+    """In a forked process: it has none of its parent's locks, which that may give back at any time."""
+    _held.clear()
+    _guard.release()
+
+
+os.register_at_fork(before=_guard.acquire, after_in_parent=_guard.release, after_in_child=_forget)
+
+
 def _folder() -> Path:
     """A folder of this user alone: whoever could write there could keep runs from going on."""
     folder = Path(tempfile.gettempdir()) / f"cascade-{os.getuid()}"

@@ -69,6 +69,7 @@ class Session:
         self._clock = clock
         self._ownership: Ownership | None = None
         self._records: list[Record] = []
+        self._updated = 0.0
 
     async def open(
         self,
@@ -102,6 +103,7 @@ class Session:
         if found is not None:
             self._compare(kept, {name: params[name] for name in given})
         now = self._clock.now()
+        self._updated = now if found is None else found.updated
         draft = RunRow(
             self._run_id, "running", 0, "", "", 0.0, now, now, ", ".join(target), self._dumped(params), program, None
         )
@@ -168,7 +170,7 @@ class Session:
         row = self._ownership.row
         try:
             await self._writer.call(
-                partial(self._writer.store.finish, row.run_id, row.epoch, row.status, row.error, row.updated)
+                partial(self._writer.store.finish, row.run_id, row.epoch, row.status, row.error, self._updated)
             )
         finally:
             self._ownership.lock.release()

@@ -108,7 +108,7 @@ def test_the_newest_driver_is_taken_and_pythons_own_will_do(monkeypatch, tmp_pat
 def test_a_relative_path_stays_where_it_was_opened(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     store = open_sql_store("sqlite:///flows.db")
-    assert store.url == "sqlite:///flows.db"
+    assert store.url == f"sqlite:///{tmp_path}/flows.db"
     store.close()
     monkeypatch.chdir("/")
     assert store.runs() == []

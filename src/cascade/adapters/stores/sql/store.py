@@ -392,7 +392,9 @@ def open_database(url: str, clock: Clock) -> Database:
     if backend == "sqlite":
         if not parsed.database or parsed.database == ":memory:" or parsed.query or parsed.host:
             raise StoreError(shown, "name a file, as in sqlite:///flows.db or sqlite:////var/lib/flows.db")
-        return SqliteDatabase(Path(parsed.database).absolute(), shown, clock)
+        # Absolute also where it is shown: it is what tells the stores of one machine apart.
+        file = Path(parsed.database).absolute()
+        return SqliteDatabase(file, f"sqlite:///{file}", clock)
     if backend == "postgresql":
         return PostgresqlDatabase(parsed, shown, clock)
     raise StoreError(shown, f"{backend!r} is no database for runs; there are sqlite and postgresql")
