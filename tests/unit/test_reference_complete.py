@@ -7,6 +7,7 @@ import importlib
 import inspect
 import re
 from dataclasses import fields
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -54,6 +55,9 @@ def shown_signatures() -> list[tuple[str, str]]:
 
 def find(dotted: str) -> Any:
     """What a signature in the reference is the signature of."""
+    if dotted.startswith("cascade."):
+        module, _, name = dotted.rpartition(".")
+        return getattr(import_module(module), name)
     first, *rest = dotted.split(".")
     value = OWNERS.get(first)
     if value is None:

@@ -294,6 +294,8 @@ class Attempt(Caller):
 
     def _give_back(self) -> None:
         self._calls = False
+        # A task that has ended holds its result, which nobody else may want any more.
+        self.making = None
         self._strategy.attempts.discard(self)
         self.give_permit_back()
         if self.grant is not None:
