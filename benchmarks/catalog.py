@@ -119,6 +119,21 @@ ONE_PEERS: Final = peers(
     prefect={},
     redun={},
 )
+DURABLE_CHAIN_PEERS: Final = peers(
+    "durable_chain", dbos=_size(300), prefect=_size(100, cut=True), redun=_size(100, cut=True)
+)
+DURABLE_FAN_OUT_PEERS: Final = peers(
+    "durable_fan_out", dbos=_size(1_000, cut=True), prefect=_size(300, cut=True), redun=_size(500, cut=True)
+)
+DURABLE_LOOP_PEERS: Final = peers(
+    "durable_loop",
+    dbos={"turns": 300},
+    prefect={"turns": 100, "note": "at 100"},
+    redun={"turns": 100, "note": "at 100"},
+)
+RESUME_PEERS: Final = peers(
+    "resumed", dbos=_size(1_000, cut=True), prefect=_size(300, cut=True), redun=_size(500, cut=True)
+)
 
 
 def _chains() -> list[Case]:
@@ -352,6 +367,67 @@ def _watching() -> list[Case]:
     ]
 
 
+def _durable() -> list[Case]:
+    commit = {"commit": floor("commits", "commit", count=300, row=160)}
+    return [
+        Case(
+            name="durable-fan-out",
+            what="10,000 independent sync tasks into one sum, durable on SQLite",
+            per="task",
+            cascade=cascade("durable", "fan_out", size=10_000),
+            references={"Cascade, not durable": cascade("graphs", "fan_out", size=10_000)},
+            peers=DURABLE_FAN_OUT_PEERS,
+            goals=(Goal(25 * US),),
+        ),
+        Case(
+            name="durable-chain",
+            what="chain of 300 sync tasks, durable on SQLite, each committed before the next begins",
+            per="task",
+            cascade=cascade("durable", "chain", size=300),
+            references=commit,
+            peers=DURABLE_CHAIN_PEERS,
+            goals=(Goal(1.3, "ratio"),),
+            rounds=11,
+            quick=True,
+        ),
+        Case(
+            name="durable-loop",
+            what="tail-call loop of 300 turns, durable on SQLite, each committed before the next begins",
+            per="turn",
+            cascade=cascade("durable", "loop", turns=300),
+            references=commit,
+            peers=DURABLE_LOOP_PEERS,
+            goals=(Goal(1.3, "ratio"),),
+            rounds=11,
+        ),
+        Case(
+            name="durable-resume",
+            what="resuming a run of 10,000 tasks that failed in another process, 9,999 of them journaled",
+            per="task",
+            cascade=cascade("durable", "resumed", size=10_000),
+            peers=RESUME_PEERS,
+            # One second for all of them.
+            goals=(Goal(100 * US),),
+        ),
+        *[
+            Case(
+                name=f"durable-memory-{name}",
+                what=f"memory of {what} while it runs, durable on SQLite",
+                per="node",
+                cascade=cascade("durable", function, size=size, durable=True),
+                references={"Cascade, not durable": cascade("durable", function, size=size, durable=False)},
+                goals=(Goal(1.2, "ratio"),),
+                unit="bytes",
+                rounds=1,
+            )
+            for name, what, function, size in (
+                ("chain", "a chain of 10,000", "chain_node", 10_000),
+                ("fan-out", "a fan-out of 100,000", "fan_out_node", 100_000),
+            )
+        ],
+    ]
+
+
 CASES: Final[tuple[Case, ...]] = (
     Case(
         name="one-task",
@@ -413,11 +489,12 @@ CASES: Final[tuple[Case, ...]] = (
         goals=(Goal(50 * MS, "difference"),),
     ),
     *_watching(),
+    *_durable(),
     Case(
         name="commit",
         what="one commit of SQLite (WAL, synchronous=FULL)",
         per="commit",
         cascade=None,
-        references={"sqlite3": floor("commits", "commit", count=500)},
+        references={"SQLite": floor("commits", "commit", count=500)},
     ),
 )

@@ -176,6 +176,7 @@ def environment(folder: str) -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")]),
         "PYTHONHASHSEED": "0",
         "HOME": folder,
+        "XDG_CONFIG_HOME": os.path.join(folder, ".config"),
         "TERM": "xterm-256color",
     }
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gc
+import json
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -71,6 +74,15 @@ def repeated(work: Callable[[], Any], expected: Any, *, warm_up: int, times: int
     seconds = perf_counter() - start
     check(result, expected)
     return seconds / times
+
+
+def in_another_process(module: str, function: str, **arguments: Any) -> float:
+    """What a contestant's function returns in a process of its own, which has ended then."""
+    command = [sys.executable, "-m", "benchmarks.contestant", module, function, json.dumps(arguments)]
+    answer = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    if "value" not in answer:
+        raise RuntimeError(f"{function} in another process: {answer}")
+    return float(answer["value"])
 
 
 def peak_bytes(work: Callable[[], Any], expected: Any) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import sqlite3
 import tomllib
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from benchmarks import words
 from benchmarks.environments import PEERS, requirements_of
+from benchmarks.floors.commits import SQLITE
 from benchmarks.harness import LONG_ROUND, PEER_ROUNDS, ROOT, Measured, Result
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
@@ -83,7 +83,7 @@ def machine() -> list[str]:
     versions = ", ".join(f"{peer} {version}" for peer, version in peer_versions())
     python = f"{platform.python_implementation()} {platform.python_version()}"
     return [
-        f"Cascade {cascade_version()}, {python}, SQLite {sqlite3.sqlite_version}",
+        f"Cascade {cascade_version()}, {python}, SQLite {SQLITE.sqlite_version}",
         f"{os.cpu_count()} cores, {_processor()}, {_memory()}, {platform.system()} on {platform.machine()}",
         f"load averages at the end of the run: {load}",
         f"other tools: {versions}",
@@ -123,7 +123,12 @@ accordingly. Other tools do more, or other things, for that time: Prefect and re
 scheduler is made for clusters too. Each is used as its documentation recommends for work on one machine, with threads
 or in this process; `benchmarks/peers/` has the code. Hamilton's and pipefunc's graphs are fixed before they run: the
 functions of Hamilton are there before, building its driver or pipefunc's pipeline counts, except for one task. A word
-instead of a number is the exception, or the limit of time, that ended the tool."""
+instead of a number is the exception, or the limit of time, that ended the tool.
+
+Durable cases write to the folder for temporary files. Cascade and the floor use the same SQLite with a write-ahead log
+and `synchronous=FULL`; DBOS and redun use Python's SQLite as they set it up themselves, Prefect writes files. What is
+resumed failed at its last task in another process, and goes on in a new one; no task that ended before is called again.
+Prefect and redun find results by what they were computed from, DBOS forks the workflow from the step that failed."""
 
 
 def _own(result: Result) -> str:

@@ -22,6 +22,7 @@ from cascade.spec.exceptions import NestedRunError
 if TYPE_CHECKING:
     from typing import Literal, TypedDict, Unpack
 
+    from cascade.control.store_control import StoreControl
     from cascade.runtime.bus import MessageBus
     from cascade.runtime.chance import Randomness
     from cascade.runtime.durability.session import DurableStore
@@ -136,8 +137,15 @@ def create_engine(
         grace=grace,
         executors=executors,
         store=durable,
+        control=None if durable is None else _control,
         blocked_after=blocked_after,
     )
+
+
+def _control(engine: Engine, durable: DurableStore) -> StoreControl:
+    from cascade.control.store_control import StoreControl
+
+    return StoreControl(engine, durable)
 
 
 def _durable(store: str | os.PathLike[str] | Store | DurableStore, clock: Clock | None) -> DurableStore:

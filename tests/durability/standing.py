@@ -21,9 +21,13 @@ def committed(run_id: str, records: Iterable[Record], effects: Iterable[Effect])
     """The keys of those calls whose endings, or what followed from these, were committed."""
     effects = list(effects)
     records = list(records)
-    # What was skipped because something failed may be wanted again when that heals.
+    # What was skipped because something failed is wanted again when that has healed.
     final = {"value", "continues"} if any(record.kind == "failed" for record in records) else _FINAL
-    ended = {(record.scope, record.node): record for record in records if record.kind in final}
+    ended = {
+        (record.scope, record.node): record
+        for record in records
+        if record.kind in final and record.detail != "UpstreamFailed"
+    }
     if (ROOT, RESULT) in ended:
         return {effect.key for effect in effects}
     by_key = {key_of_call(run_id, *place): record for place, record in ended.items()}

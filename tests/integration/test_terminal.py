@@ -380,3 +380,37 @@ def test_a_terminal_that_becomes_narrower_is_not_littered():  # S29
         program.read()
         program.go()
         assert "held: finished" in program.end()
+
+
+def test_what_waits_for_capacity_is_a_part_of_the_view():  # S23 S29
+    source = """
+    over = threading.Event()
+    tasks = [cs.task(lambda: over.wait(), name=f"task{i}")().with_constraints(gpu=1) for i in range(5)]
+    cs.run([cs.task(lambda: wait() or over.set(), name="held")(), *tasks], system_resources={"gpu": 1})
+    """
+    with on_terminal(source) as program:
+        shown = program.until("blocked 1 time: waiting for gpu")
+        assert "[cascade" not in shown
+        program.go()
+        final = program.end()
+    assert len(final.strip().split("\n")) == 1
+
+
+def test_what_calls_log_stands_above_the_view():  # S29
+    source = """
+    @cs.task
+    def talk():
+        wait()
+        for i in range(3):
+            cs.log.info("row %d", i)
+        wait()
+    cs.run(talk())
+    """
+    with on_terminal(source) as program:
+        program.until("0/1 tasks")
+        program.go()
+        shown = program.until("row 2", "0/1 tasks")
+        assert shown.index("INFO talk#0: row 2") < shown.index("0/1 tasks")
+        program.go()
+        final = program.end()
+    assert [line.partition("] ")[2] for line in final.split("\n")[:3]] == [f"INFO talk#0: row {i}" for i in range(3)]

@@ -1,6 +1,7 @@
 """Prefect 3: flows with tasks submitted to its runner of threads, against the temporary server that it starts itself.
 
-The server is up before the run that counts. Results are not persisted, which is the default.
+The server is up before the run that counts. Results are not persisted, which is the default, but in the durable cases,
+where they are kept in files by inputs and source, so that a flow that is run again has those that it had.
 """
 
 from __future__ import annotations
@@ -14,14 +15,15 @@ os.environ |= {
     "DO_NOT_TRACK": "1",
 }
 
+from pathlib import Path
 from typing import Any
 
 from prefect import flow, task
-from prefect.cache_policies import NO_CACHE
+from prefect.cache_policies import INPUTS, NO_CACHE, TASK_SOURCE
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from benchmarks import work
-from benchmarks.measuring import repeated, seconds_per_unit
+from benchmarks.measuring import check, in_another_process, repeated, seconds_per_unit
 
 increment = task(work.increment, cache_policy=NO_CACHE)
 increment_async = task(work.increment_async, cache_policy=NO_CACHE)
@@ -29,6 +31,8 @@ double = task(work.double, cache_policy=NO_CACHE)
 add_three = task(work.add_three, cache_policy=NO_CACHE)
 sleep = task(work.sleep, cache_policy=NO_CACHE)
 sleep_then = task(work.sleep_then, cache_policy=NO_CACHE)
+persisted_increment = task(work.increment, persist_result=True)
+persisted_double = task(work.double, persist_result=True)
 on_threads = flow(task_runner=ThreadPoolTaskRunner(max_workers=64))
 
 
@@ -106,3 +110,89 @@ def two_chains() -> float:
         return [end.result() for end in ends]
 
     return seconds_per_unit(run, 1, lambda _: [work.CHAIN_SLEEPS] * 2)
+
+
+def durable_fan_out(size: int) -> float:
+    @on_threads
+    def run(size: int) -> int:
+        return sum(future.result() for future in [persisted_double.submit(index) for index in range(size)])
+
+    return seconds_per_unit(run, size, work.sum_of_doubles, warm_up=3)
+
+
+def durable_chain(size: int) -> float:
+    @on_threads
+    def run(size: int) -> int:
+        value: Any = 0
+        for _ in range(size):
+            value = persisted_increment.submit(value)
+        return value.result()
+
+    return seconds_per_unit(run, size, int, warm_up=3)
+
+
+def durable_loop(turns: int) -> float:
+    @task(persist_result=True)
+    def count_down(left: int, done: int) -> tuple[int, int]:
+        return left - 1, done + 1
+
+    @flow
+    def run(turns: int) -> int:
+        left, done = turns, 0
+        while left:
+            left, done = count_down(left, done)
+        return done
+
+    return seconds_per_unit(run, turns, int, warm_up=3)
+
+
+_ILL = Path("ill")
+_called: list[int] = []
+
+
+@task(persist_result=True, cache_policy=INPUTS + TASK_SOURCE)
+def noted_double(x: int) -> int:
+    _called.append(x)
+    return work.double(x)
+
+
+@task(persist_result=True, cache_policy=INPUTS + TASK_SOURCE)
+def total_if_healthy(values: list[int]) -> int:
+    if _ILL.exists():
+        raise RuntimeError("ill")
+    return sum(values)
+
+
+@on_threads
+def fragile(first: int, size: int) -> int:
+    futures = [noted_double.submit(index) for index in range(first, first + size - 1)]
+    return total_if_healthy.submit(futures).result()
+
+
+def fail_at_the_end(size: int) -> float:
+    _ILL.touch()
+    try:
+        fragile(0, size)
+    except RuntimeError:
+        return len(_called)
+    raise AssertionError("it did not fail")
+
+
+def resumed(size: int) -> float:
+    check(in_another_process(__name__, "fail_at_the_end", size=size), size - 1)
+    _ILL.unlink()
+
+    def forget(units: int) -> int:
+        _called.clear()
+        return units
+
+    def do(units: int) -> int:
+        return fragile(0 if units == size else size, units)
+
+    def expected(units: int) -> int:
+        first = 0 if units == size else size
+        return sum(work.double(index) for index in range(first, first + units - 1))
+
+    seconds = seconds_per_unit(do, size, expected, prepare=forget, warm_up=3)
+    check(_called, [])
+    return seconds

@@ -1,17 +1,25 @@
-"""redun: lazy expressions on its scheduler, with the local executor and a database in memory, as it is by default."""
+"""redun: lazy expressions on its scheduler, with the local executor and a database in memory, as it is by default.
+
+Durable cases have a database in a file, made before the run that counts; whatever is in it is not called again.
+"""
 
 from __future__ import annotations
 
+import itertools
 import logging
+from pathlib import Path
 from typing import Any
 
 from redun import Scheduler, task
 from redun.config import Config
 
 from benchmarks import work
-from benchmarks.measuring import repeated, seconds_per_unit
+from benchmarks.measuring import check, in_another_process, repeated, seconds_per_unit
 
 redun_namespace = "benchmarks"
+_ILL = Path("ill")
+_called: list[int] = []
+_files = map("sqlite:///redun-{}.db".format, itertools.count())
 
 
 @task()
@@ -59,12 +67,25 @@ def double_elsewhere(x: int) -> int:
     return work.double(x)
 
 
-def _scheduler() -> Scheduler:
+@task()
+def noted_double(x: int) -> int:
+    _called.append(x)
+    return work.double(x)
+
+
+@task()
+def total_if_healthy(values: list[int]) -> int:
+    if _ILL.exists():
+        raise RuntimeError("ill")
+    return sum(values)
+
+
+def _scheduler(database: str = "sqlite:///:memory:") -> Scheduler:
     logging.getLogger("redun").setLevel(logging.CRITICAL)
     scheduler = Scheduler(
         Config(
             {
-                "backend": {"db_uri": "sqlite:///:memory:"},
+                "backend": {"db_uri": database},
                 "executors.default": {"type": "local", "max_workers": "64"},
                 "executors.processes": {"type": "local", "mode": "process", "max_workers": "2"},
             }
@@ -148,3 +169,60 @@ def processes(count: int) -> float:
         return scheduler.run([spin(number) for number in range(count)]) if count > 1 else [0]
 
     return seconds_per_unit(do, count, lambda count: list(range(count)), warm_up=1) * count
+
+
+def _on_file(size: int) -> tuple[int, Scheduler]:
+    return size, _scheduler(next(_files))
+
+
+def durable_fan_out(size: int) -> float:
+    def do(prepared: tuple[int, Scheduler]) -> int:
+        size, scheduler = prepared
+        return scheduler.run(total([double(index) for index in range(size)]))
+
+    return seconds_per_unit(do, size, work.sum_of_doubles, prepare=_on_file)
+
+
+def durable_chain(size: int) -> float:
+    def do(prepared: tuple[int, Scheduler]) -> int:
+        size, scheduler = prepared
+        value: Any = 0
+        for _ in range(size):
+            value = increment(value)
+        return scheduler.run(value)
+
+    return seconds_per_unit(do, size, int, prepare=_on_file)
+
+
+def durable_loop(turns: int) -> float:
+    return seconds_per_unit(lambda prepared: prepared[1].run(count_down(prepared[0], 0)), turns, int, prepare=_on_file)
+
+
+def _fragile(size: int) -> Any:
+    return total_if_healthy([noted_double(index) for index in range(size - 1)])
+
+
+def fail_at_the_end(size: int) -> float:
+    _ILL.touch()
+    try:
+        _scheduler("sqlite:///fragile.db").run(_fragile(size))
+    except RuntimeError:
+        return len(_called)
+    raise AssertionError("it did not fail")
+
+
+def resumed(size: int) -> float:
+    check(in_another_process(__name__, "fail_at_the_end", size=size), size - 1)
+    _ILL.unlink()
+
+    def prepare(units: int) -> tuple[int, Scheduler]:
+        _called.clear()
+        return units, _scheduler("sqlite:///fragile.db") if units == size else _scheduler(next(_files))
+
+    def do(prepared: tuple[int, Scheduler]) -> int:
+        units, scheduler = prepared
+        return scheduler.run(_fragile(units))
+
+    seconds = seconds_per_unit(do, size, lambda units: work.sum_of_doubles(units - 1), prepare=prepare)
+    check(_called, [])
+    return seconds

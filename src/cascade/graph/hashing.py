@@ -138,12 +138,12 @@ def _own_token(lazy: LazyResult[Any], literals: bool) -> bytes:
         else:
             parts.extend(_argument_tokens(lazy.args, literals))
             for name, value in lazy.kwargs.items():
-                parts.append(name.encode())
+                parts.append(name.encode(errors="surrogatepass"))
                 parts.extend(_argument_tokens((value,), literals, name))
             if isinstance(lazy, MappedLazyResult):
                 parts.append(b"mapped")
                 for name, value in lazy.inputs.items():
-                    parts.append(name.encode())
+                    parts.append(name.encode(errors="surrogatepass"))
                     parts.extend(_argument_tokens((value,), literals, name))
         return combine("call", *parts)
     if isinstance(lazy, Derived):
@@ -153,7 +153,7 @@ def _own_token(lazy: LazyResult[Any], literals: bool) -> bytes:
     if isinstance(lazy, Constant):
         return combine("constant", *_argument_tokens((lazy.value,), literals))
     if isinstance(lazy, Input):
-        return combine("input", type(lazy.spec).__name__.encode(), lazy.spec.name.encode())
+        return combine("input", type(lazy.spec).__name__.encode(), lazy.spec.name.encode(errors="surrogatepass"))
     if isinstance(lazy, Router):
         return combine("router", *(_argument_tokens(tuple(lazy.routes), literals)))
     return combine("connector")

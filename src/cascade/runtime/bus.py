@@ -7,9 +7,12 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from cascade.runtime.events import Event
+
+if TYPE_CHECKING:
+    from contextvars import Context
 
 E = TypeVar("E", bound=Event)
 _log: Final = logging.getLogger("cascade.bus")
@@ -36,6 +39,7 @@ class MessageBus:
         self._handlers: list[tuple[type[Event], Callable[[Any], object]]] = []
         self._by_type: dict[type[Event], tuple[Callable[[Any], object], ...]] = {}
         self._watchers: list[Callable[[], object]] = []
+        self._preparers: list[Callable[[str], object]] = []
 
     def subscribe(self, event_type: type[E], handler: Callable[[E], object]) -> Callable[[], None]:
         """Call the handler with every event of a type; `Event` stands for all of them.
@@ -89,10 +93,37 @@ class MessageBus:
 
         return cancel
 
+    def in_each_run(self, prepare: Callable[[str], object]) -> Callable[[], None]:
+        """Call something at the start of each run, in the context of which all calls of that run see a copy.
+
+        Args:
+            prepare: called with the run's id; it may set context variables.
+
+        Returns:
+            A function that ends this.
+        """
+        with self._lock:
+            self._preparers.append(prepare)
+
+        def cancel() -> None:
+            with self._lock:
+                if prepare in self._preparers:
+                    self._preparers.remove(prepare)
+
+        return cancel
+
+    def prepare(self, context: Context, run_id: str) -> None:
+        """Let those who asked for it prepare the context of a run."""
+        for prepare in self._preparers.copy():
+            try:
+                context.run(prepare, run_id)
+            except Exception:
+                _log.exception("the context of a run could not be prepared; the run goes on")
+
     @property
     def has_handlers(self) -> bool:
-        """Whether anybody listens to anything."""
-        return bool(self._handlers)
+        """Whether anybody listens to anything, or takes part in runs."""
+        return bool(self._handlers or self._preparers)
 
     def wants(self, event_type: type[Event]) -> bool:
         """Whether anybody listens to this type."""

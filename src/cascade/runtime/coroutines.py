@@ -83,6 +83,10 @@ class CoroutineLane:
             assert where is not None
             caller.enlist(places.subject_of(*where), partial(self._is_serving, server, unit))
 
+    def callers(self) -> list[Caller]:
+        """The calls that are under way; from any thread."""
+        return [caller for caller, _ in list(self._serving.values())]
+
     def caller_in(self, task: asyncio.Task[Any]) -> Caller | None:
         """The call that a server makes, if the asyncio task is one; from any thread."""
         unit = self._serving.get(task)
@@ -154,13 +158,15 @@ class CoroutineLane:
         run = strategy.run
         teller = run.teller
         speaker, at = parent, place
-        name = parent.name_of(place)
+        name = parent.name_of(place) if teller.tells else ""
         turns = 0
         try:
             task, args, kwargs = strategy.places.call_at(parent, place)
+            base = run.context.copy()
+            base.run(current_caller.set, caller)
             while True:
-                context = run.context.copy()
-                context.run(current_caller.set, caller)
+                # Copied again for each turn of a loop, which must not see what the one before has set.
+                context = base.copy()
                 if task.is_async:
                     coroutine = task.function(*args, **kwargs)
                     try:

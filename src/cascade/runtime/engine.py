@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -33,13 +33,22 @@ from cascade.spec.secret import masked
 from cascade.spec.task import Task
 
 if TYPE_CHECKING:
-    from typing import Literal, Self
+    from contextlib import AbstractAsyncContextManager
+    from typing import Literal, Protocol, Self
 
     from cascade.graph.model import Graph
     from cascade.runtime.durability.session import DurableStore
     from cascade.runtime.plan import Plan
     from cascade.spec.protocols import CacheBackend, Clock, Executor, Solver, StateBackend, Timer, WorkerPool
     from cascade.spec.resource import ResourceDefinition
+
+    class RunControl(Protocol):
+        """Obeys what people say about runs, wherever they say it."""
+
+        def over(self, run_id: str) -> AbstractAsyncContextManager[None]:
+            """For its time, obey for a run; what was said before it began is in force when this is entered."""
+            ...
+
 
 _DEFAULT_WORKERS: Final = 64
 
@@ -60,6 +69,7 @@ class Engine:
         grace: how long, in seconds, async work may go on after it was cancelled.
         executors: more executors by name, for tasks that ask for one with `executor=`.
         store: keeps the runs, so that they can be resumed after they were killed.
+        control: lets people command the runs in the store from elsewhere; called with the engine and the store.
         blocked_after: for how many seconds a call may keep the event loop from everything else before a
             `BlockedLoopWarning` names it; `None` to let it be.
 
@@ -95,6 +105,7 @@ class Engine:
         grace: float = 5.0,
         executors: Mapping[str, Executor] | None = None,
         store: DurableStore | None = None,
+        control: Callable[[Engine, DurableStore], RunControl] | None = None,
         blocked_after: float | None = 0.5,
     ) -> None:
         self.solver = solver
@@ -114,6 +125,7 @@ class Engine:
         self._cache = cache
         self._state_backend = state_backend
         self._store = store
+        self._control = control(self, store) if control is not None and store is not None else None
         self._plans = PlanCache(solver)
         self._closed = False
         self.under_way: set[GraphExecutionStrategy] = set()
@@ -260,8 +272,9 @@ class Engine:
         value: Any = None
         try:
             with run.under_way(strategy):
-                value = await strategy.execute(graph)
-                return value
+                async with self._controlled(run):
+                    value = await strategy.execute(graph)
+                    return value
         except BaseException as raised:
             error = raised
             raise
@@ -294,6 +307,11 @@ class Engine:
             run.ended = True
             if error is None and problem is not None:
                 raise problem
+
+    def _controlled(self, run: Run) -> AbstractAsyncContextManager[None]:
+        if self._control is None or run.journal is None:
+            return nullcontext()
+        return self._control.over(run.id)
 
     def _alarm(self, run: Run, strategy: GraphExecutionStrategy, timeout: float | None) -> Timer | None:
         if timeout is None:

@@ -69,7 +69,13 @@ class TaskEvent(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskExecutionStarted(TaskEvent):
-    """The first attempt of a call is about to be made, or a map is about to start its items."""
+    """The first attempt of a call is about to be made, or a map is about to start its items.
+
+    Attributes:
+        inputs: the ids of the calls and maps of its graph that it comes after, the first hundred of them.
+    """
+
+    inputs: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

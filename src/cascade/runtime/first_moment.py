@@ -30,7 +30,7 @@ class FirstMoment:
         self._waits = False
 
     def end(self) -> bool:
-        """Let the thread go on; whether it was waiting. From any thread, after what it is to find has been put there."""
+        """Let the thread go on, after what it is to find was put there; whether it was waiting. From any thread."""
         if not self._waits:
             return False
         self._waits = False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 import threading
 from contextlib import suppress
@@ -16,6 +15,7 @@ from cascade.spec.context import call_context
 from cascade.spec.secret import mask
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Callable
 
     from cascade.runtime.run import Run

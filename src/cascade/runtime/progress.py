@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from cascade.runtime.plan import AT_ONCE, MAP
 from cascade.runtime.scheduler import MISSING
+from cascade.runtime.trouble import declared_at
 from cascade.spec.lazy_types import Gathered
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from cascade.runtime.engine import Engine
     from cascade.runtime.mapping import MapExecution
+    from cascade.runtime.run import Caller
     from cascade.runtime.scheduler import Scheduler
     from cascade.runtime.strategies.graph import GraphExecutionStrategy
     from cascade.spec.lazy_types import LazyResult
@@ -25,6 +27,8 @@ T = TypeVar("T")
 _TRIES: Final = 8
 _MOST_MEMBERS: Final = 100
 _NAMES_SHOWN: Final = 3
+_MOST_PAST_NAMES: Final = 1_000
+_MOST_CALLS: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,18 +97,52 @@ class Past:
         skipped: how many calls did not run.
         failed: how many calls raised.
         target: the name of what was asked for, once the run has ended.
+        by_name: the calls of graphs that have ended since somebody has looked at the run for the first time; `None`
+            before that, so that it costs nothing where nobody does.
     """
 
-    __slots__ = ("done", "failed", "skipped", "target")
+    __slots__ = ("_map_sizes", "by_name", "done", "failed", "skipped", "target")
 
     def __init__(self) -> None:
         self.done = 0
         self.skipped = 0
         self.failed = 0
         self.target = ""
+        self.by_name: dict[str, _Tally] | None = None
+        self._map_sizes: dict[Scheduler, dict[int, int]] = {}
+
+    def size_of_map(self, scheduler: Scheduler, index: int) -> int:
+        """How many items a map had that has ended; zero where that was not noted."""
+        sizes = self._map_sizes.get(scheduler)
+        return 0 if sizes is None else sizes.get(index, 0)
+
+    def _add_names(self, scheduler: Scheduler, by_name: dict[str, _Tally]) -> None:
+        lanes = scheduler.plan.lanes
+        for index, lazy in enumerate(scheduler.graph.lazies):
+            lane = lanes[index]
+            if lane == AT_ONCE:
+                continue
+            tally = by_name.get(lazy.name)
+            if tally is None:
+                if len(by_name) >= _MOST_PAST_NAMES:
+                    continue
+                tally = by_name[lazy.name] = _Tally()
+            if lane == MAP:
+                tally.past_items += self.size_of_map(scheduler, index)
+                continue
+            tally.total += 1
+            if index in scheduler.skipped:
+                tally.skipped += 1
+            elif index in scheduler.failed:
+                tally.failed += 1
+            else:
+                tally.done += 1
+        self._map_sizes.pop(scheduler, None)
 
     def add_graph(self, scheduler: Scheduler) -> None:
         """Take in a graph that is given up; with the lock of the run."""
+        if self.by_name is not None:
+            self._add_names(scheduler, self.by_name)
         self.done += scheduler.plan.calls
         if scheduler.skipped or scheduler.failed:
             skipped, failed = _without_value(scheduler)
@@ -112,8 +150,10 @@ class Past:
             self.skipped += skipped
             self.failed += failed
 
-    def add_map(self, items: int, *, failed: bool) -> None:
+    def add_map(self, scheduler: Scheduler, index: int, items: int, *, failed: bool) -> None:
         """Take in the items of a map that has ended; with the lock of the run."""
+        if self.by_name is not None:
+            self._map_sizes.setdefault(scheduler, {})[index] = items
         self.done += items - failed
         self.failed += failed
 
@@ -133,6 +173,7 @@ def progress_of(engine: Engine, most_nodes: int = 10_000) -> tuple[RunProgress, 
 def progress_of_run(strategy: GraphExecutionStrategy, most_nodes: int = 10_000) -> RunProgress:
     """How far one run has come, also after it has ended; see `progress_of`."""
     run = strategy.run
+    past = strategy.past
     schedulers = _taken(strategy.open_graphs)
     by_name: dict[str, _Tally] | None = {}
     if sum(scheduler.plan.size for scheduler in schedulers) > most_nodes:
@@ -142,14 +183,14 @@ def progress_of_run(strategy: GraphExecutionStrategy, most_nodes: int = 10_000) 
         if by_name is None:
             _look_from_afar(scheduler, total)
         else:
-            _look_closely(scheduler, by_name)
+            _look_closely(scheduler, by_name, past)
         for mapping in _taken(scheduler.maps.values()):
             tally = total if by_name is None else by_name.setdefault(mapping.name_of(0), _Tally())
             _look_at_map(mapping, tally)
     if by_name is not None:
         for tally in by_name.values():
             total.add(tally)
-    past = strategy.past
+    by_name = _with_past(by_name, past)
     return RunProgress(
         run_id=run.id,
         parent_id=None if run.parent is None else run.parent.id,
@@ -164,6 +205,19 @@ def progress_of_run(strategy: GraphExecutionStrategy, most_nodes: int = 10_000) 
         is_complete=total.is_complete,
         tasks=None if by_name is None else tuple(tally.named(name) for name, tally in by_name.items()),
     )
+
+
+def _with_past(by_name: dict[str, _Tally] | None, past: Past) -> dict[str, _Tally] | None:
+    """The calls by name with those of graphs that have ended, of which notes are taken from now on."""
+    if past.by_name is None:
+        past.by_name = {}
+    if by_name is None:
+        return None
+    found = {name: _Tally() for name in (*_taken(past.by_name), *by_name)}
+    for source in (past.by_name, by_name):
+        for name in _taken(source):
+            found[name].add(source[name])
+    return found
 
 
 class _Tally:
@@ -185,13 +239,14 @@ class _Tally:
         self.skipped += other.skipped
         self.failed += other.failed
         self.is_complete = self.is_complete and other.is_complete
+        self.past_items += other.past_items
 
     def named(self, name: str) -> TaskProgress:
         total, done = self.total + self.past_items, self.done + self.past_items
         return TaskProgress(name, total, done, self.active, self.skipped, self.failed, self.is_complete)
 
 
-def _look_closely(scheduler: Scheduler, by_name: dict[str, _Tally]) -> None:
+def _look_closely(scheduler: Scheduler, by_name: dict[str, _Tally], past: Past) -> None:
     """Count the calls of one graph by name, node by node."""
     flow = scheduler.flow
     asks_flow = flow is not None and flow.counts_demand
@@ -210,6 +265,8 @@ def _look_closely(scheduler: Scheduler, by_name: dict[str, _Tally]) -> None:
             # of maps that have ended are in the totals of the past.
             if isinstance(value, list):
                 tally.past_items += len(cast(list[object], value))
+            elif items := past.size_of_map(scheduler, index):
+                tally.past_items += items
             elif (
                 value is MISSING and uses[index] and index not in maps and index not in skipped and index not in failed
             ):
@@ -262,6 +319,33 @@ def _without_value(scheduler: Scheduler) -> tuple[int, int]:
         sum(lanes[index] not in (AT_ONCE, MAP) for index in _taken(scheduler.skipped)),
         sum(lanes[index] not in (AT_ONCE, MAP) for index in _taken(scheduler.failed)),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class CallUnderWay:
+    """A call that is being made.
+
+    Attributes:
+        task_id: its id in the run.
+        declared_at: the file and the line where its lazy value was made, where that is known.
+    """
+
+    task_id: str
+    declared_at: tuple[str, int] | None
+
+
+def calls_under_way(strategy: GraphExecutionStrategy) -> list[CallUnderWay]:
+    """The calls of a run that are being made, a thousand of them at most; from any thread."""
+    dispatcher = strategy.dispatcher
+    callers: list[Caller] = [*dispatcher.workers.callers(), *dispatcher.coroutines.callers()]
+    callers += (attempt for attempt in _taken(strategy.attempts) if attempt.making is not None)
+    found: list[CallUnderWay] = []
+    for caller in callers[:_MOST_CALLS]:
+        where = caller.where()
+        if where is not None:
+            parent, place = where
+            found.append(CallUnderWay(parent.place_id(place), declared_at(parent, place)))
+    return found
 
 
 def name_of_target(target: LazyResult[Any] | None) -> str:

@@ -93,6 +93,8 @@ class Run:
         self.caller = None if parent is None else _caller(parent)
         self.ended = False
         self.context = copy_context()
+        # Before it is this run's own: who prepares it may ask which call has started the run.
+        engine.bus.prepare(self.context, run_id)
         self.context.run(current_caller.set, None)
         self.context.run(current_call.set, self.describe_call)
         self.context.run(current_run.set, self)
@@ -199,7 +201,11 @@ class Run:
         """What stands for a call in every attempt at it, in a durable run also after it was resumed."""
         if self.journal is not None:
             return combine("call of", run_key(self.id), *parent.key_of(place)).hex()
-        return combine("call in memory", self.id.encode(), parent.place_id(place).encode(errors="surrogatepass")).hex()
+        return combine(
+            "call in memory",
+            self.id.encode(errors="surrogatepass"),
+            parent.place_id(place).encode(errors="surrogatepass"),
+        ).hex()
 
 
 class Caller:

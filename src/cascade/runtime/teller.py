@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from contextvars import Context
+from typing import TYPE_CHECKING, Any, Final
 
 from cascade.runtime.events import (
     Event,
@@ -17,6 +18,7 @@ from cascade.runtime.events import (
     TaskRetrying,
     TaskSkipped,
 )
+from cascade.runtime.plan import AT_ONCE
 from cascade.runtime.preview import describe_error, preview
 from cascade.runtime.scheduler import Scheduler
 
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
     from cascade.runtime.bus import MessageBus
     from cascade.runtime.scheduler import Continuation
     from cascade.spec.protocols import Clock
+
+
+_MOST_INPUTS: Final = 100
 
 
 class Teller:
@@ -76,7 +81,8 @@ class Teller:
         if self.outer is not None:
             self.outer.deliver()
         self._delivery_is_due = False
-        self._bus.publish_all(self._outbox)
+        # Nothing that a handler prints or logs belongs to the call whose event it is told.
+        Context().run(self._bus.publish_all, self._outbox)
 
     def _deliver_soon(self) -> None:
         try:
@@ -90,7 +96,11 @@ class Teller:
         if self._tells_start:
             self.tell(
                 TaskExecutionStarted(
-                    run_id=self._run_id, timestamp=self._clock.now(), task_id=parent.place_id(place), task_name=name
+                    run_id=self._run_id,
+                    timestamp=self._clock.now(),
+                    task_id=parent.place_id(place),
+                    task_name=name,
+                    inputs=_inputs(parent, place),
                 )
             )
         return self._clock.monotonic() if self._takes_time else 0.0
@@ -199,3 +209,20 @@ class Teller:
             "task_id": parent.place_id(place),
             "task_name": name,
         }
+
+
+def _inputs(parent: Continuation, place: int) -> tuple[str, ...]:
+    """The ids of what a node comes after, through all that only connects."""
+    if not isinstance(parent, Scheduler):
+        return ()
+    needs, lanes = parent.graph.needs, parent.plan.lanes
+    found: list[str] = []
+    due = list(needs[place])
+    for index in due:
+        if lanes[index] != AT_ONCE:
+            found.append(parent.place_id(index))
+        elif len(due) < _MOST_INPUTS:
+            due.extend(needs[index])
+        if len(found) == _MOST_INPUTS:
+            break
+    return tuple(dict.fromkeys(found))

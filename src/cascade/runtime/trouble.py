@@ -48,6 +48,16 @@ def _notes(parent: Continuation, place: int, attempt: int, turn: Turn | None) ->
     return notes
 
 
+def declared_at(parent: Continuation, place: int) -> tuple[str, int] | None:
+    """The file and the line where the lazy value of a call was made, where that is known."""
+    call = getattr(parent, "call", None)
+    if call is None:
+        scheduler, index = _node_of(parent, place)
+        call = scheduler.graph.lazies[index]
+    found: tuple[str, int] | None = call.origin
+    return found
+
+
 def _node_of(parent: Continuation, place: int) -> tuple[Scheduler, int]:
     """The node that a place belongs to: itself, or the map of an item."""
     current: Continuation | None = parent

@@ -53,6 +53,10 @@ class WorkerLane:
         with self._strategy.lock:
             return self._helpers == 0
 
+    def callers(self) -> list[Helper]:
+        """The threads that work on the run; from any thread."""
+        return list(self._present)
+
     def enlist(self) -> None:
         """Count the calls that run now against limits that were not there when they began."""
         places = self._strategy.places

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Mapping
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
 from cascade.spec.context import call_context
 from cascade.spec.secret import FORMS, mask
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     # The class takes a parameter only for type checkers.
     _Adapter = logging.LoggerAdapter[logging.Logger]
 else:

@@ -17,12 +17,20 @@ from cascade.adapters.telemetry import watch as watch_module
 from cascade.adapters.telemetry.levels import Level
 from cascade.adapters.telemetry.screen import Pane, Screen
 from cascade.adapters.telemetry.sentences import sentence
+from cascade.adapters.telemetry.slowest import Slowest
 from cascade.adapters.telemetry.standing import Standing
 from cascade.adapters.telemetry.wording import harmless
 from cascade.runtime import events
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.clock import SystemClock
-from cascade.runtime.progress import RunProgress, TaskProgress, progress_of, progress_of_run
+from cascade.runtime.progress import (
+    CallUnderWay,
+    RunProgress,
+    TaskProgress,
+    calls_under_way,
+    progress_of,
+    progress_of_run,
+)
 from cascade.testing.clock import MockClock
 
 
@@ -89,7 +97,7 @@ def test_what_is_held_back_is_told_once_for_a_reason(capsys):  # S29
 
 def test_retries_without_end_are_told_ever_rarer(capsys):  # S29
     cs.run(flaky(1000)().with_retry(max_attempts=1001))
-    lines = told(capsys)
+    lines = [line for line in told(capsys) if "retrying" in line]
     assert 10 < len(lines) < 20
     assert "(512 retries so far)" in lines[-1]
 
@@ -453,6 +461,146 @@ def test_rate_and_rest_are_those_of_late():
     assert standing.rate == pytest.approx(10.0)
     assert standing.seconds_left == pytest.approx(100.0)
     assert standing.line() == "target: 1,000 of 2,000 tasks done, 10/s, 1 active, about 1m 40s left"
+
+
+def test_nothing_is_estimated_from_a_few_calls_or_seconds():  # S29
+    standing = Standing(0.0)
+    standing.update(progress(900, 1000), 1.0)
+    assert standing.rate == pytest.approx(900.0)
+    assert standing.seconds_left is None
+    standing.update(progress(990, 1000), 6.0)
+    assert standing.seconds_left is not None
+    slow = Standing(0.0)
+    slow.update(progress(3, 1000), 60.0)
+    assert slow.seconds_left is None
+
+
+def test_many_tasks_that_wait_for_one_thing_are_told_of_once():  # S29
+    standing = Standing(0.0)
+
+    def blocked(name, reason):
+        return standing.note(events.TaskBlocked(run_id="r", task_id=f"{name}#0", task_name=name, reason=reason))
+
+    assert [blocked(f"t{number}", "waiting for gpu") for number in range(50)] == ["", *[None] * 49]
+    assert blocked("t0", "waiting for memory") == ""
+
+
+def run_finished(status="Succeeded", duration=60.0):
+    return events.RunFinished(run_id="r", status=status, duration=duration)
+
+
+def test_a_long_run_ends_with_its_slowest_calls_and_where_they_were_called():  # S29
+    standing = Standing(0.0)
+    calls = [CallUnderWay(f"t#{number}", ("flow.py", number)) for number in range(6)]
+    ends = [5, 40, 1, 20, 30, 10]
+    for second in range(60):
+        standing.update(progress(6, 6), float(second))
+        standing.slowest.look([call for call, end in zip(calls, ends, strict=True) if second <= end], float(second))
+    assert standing.summary(run_finished()).split("\n") == [
+        "target: finished in 1m 0s, 6 tasks",
+        "    t#1 took about 40s, called at flow.py:1",
+        "    t#4 took about 30s, called at flow.py:4",
+        "    t#3 took about 20s, called at flow.py:3",
+    ]
+    assert standing.summary(run_finished(duration=4.9)) == "target: finished in 4.9s, 6 tasks"
+
+
+def test_calls_that_took_little_of_the_time_are_not_told():
+    slowest = Slowest()
+    for second in (0.0, 1.0, 2.0):
+        slowest.look([CallUnderWay("t#0", None)], second)
+    assert [call.task_id for _, call in slowest.found(10.0)] == ["t#0"]
+    assert slowest.found(1000.0) == []
+
+
+def test_the_end_of_a_long_run_tells_what_failed_and_where_it_was_called():  # S15 S29
+    @cs.task
+    def fails(x):
+        raise ValueError(f"no {x}\x1b[31m")
+
+    with pytest.raises(cs.RunFailedGroup) as raised:
+        cs.run(fails.map(x=range(1)), on_failure="continue", log_level="CRITICAL")
+    errors = [*raised.value.exceptions, *(KeyError(number) for number in range(9))]
+    lines = Standing(0.0).summary(run_finished("Failed"), errors).split("\n")
+    assert lines[0] == "run: failed after 1m 0s"
+    assert lines[1].startswith(
+        "    ValueError: no 0\\x1b[31m, in item 0 of map 'fails' (fails#0[0]), attempt 1, declared at "
+    )
+    assert __file__ in lines[1]
+    assert lines[2] == "    KeyError: 0"
+    assert lines[-1] == "    and 5 more failures"
+
+
+@pytest.mark.parametrize("kind", ["thread", "loop", "policy", "map", "turn"])
+def test_calls_under_way_are_known_with_their_lines(kind):  # S29
+    gate, here = threading.Event(), threading.Semaphore(0)
+
+    def work(x):
+        here.release()
+        gate.wait(30)
+
+    async def on_loop(x):
+        here.release()
+        await asyncio.to_thread(gate.wait, 30)
+
+    task = cs.task(on_loop if kind == "loop" else work, name="work")
+    declared = task.map(x=[1]) if kind == "map" else task(1)
+    if kind == "policy":
+        declared = declared.with_retry(max_attempts=2)
+    if kind == "turn":
+        declared = cs.task(lambda: task(1), name="first")()
+
+    async def main():
+        async with cs.create_engine() as engine:
+            run = asyncio.ensure_future(engine.run([declared]))
+            await asyncio.to_thread(here.acquire, timeout=30)
+            (strategy,) = engine.under_way
+            found = calls_under_way(strategy)
+            gate.set()
+            await run
+            return found, calls_under_way(strategy)
+
+    (call,), after = asyncio.run(main())
+    assert call.task_id == {"map": "work#0[0]", "turn": "first#0@1/work#0"}.get(kind, "work#0")
+    assert call.declared_at is not None
+    assert call.declared_at[0] == __file__
+    assert after == []
+
+
+def test_rows_keep_what_graphs_that_have_ended_came_to():  # S18 S29
+    gate, here = threading.Event(), threading.Semaphore(0)
+    many = cs.task(lambda x: x, name="many")
+    held = cs.task(lambda *_: here.release() or gate.wait(30), name="held")
+
+    @cs.task
+    def turn(n, *_):
+        if n == 1:
+            here.release()
+            gate.wait(30)
+            gate.clear()
+            here.release()
+        return turn(n + 1, many(n), many.map(x=range(10))) if n < 5 else held()
+
+    async def main():
+        async with cs.create_engine() as engine:
+            run = asyncio.ensure_future(engine.run(turn(0)))
+            await asyncio.to_thread(here.acquire, timeout=30)
+            (strategy,) = engine.under_way
+            progress_of_run(strategy)
+            gate.set()
+            await asyncio.to_thread(here.acquire, timeout=30)
+            await asyncio.to_thread(here.acquire, timeout=30)
+            found = progress_of_run(strategy)
+            gate.set()
+            await run
+            return found
+
+    found = asyncio.run(main())
+    rows = {task.name: task for task in found.tasks}
+    # The map of the first turn was over before anybody looked.
+    assert (rows["many"].done, rows["many"].total) == (5 + 4 * 10, 5 + 4 * 10)
+    # What the last turn returned is one plain call, made in its place without a graph.
+    assert (rows["turn"].done, rows["turn"].active) == (4, 1)
 
 
 def test_work_that_makes_work_has_no_estimate():

@@ -116,7 +116,8 @@ def test_what_tasks_return_and_loops_of_it_go_through_the_executor_too() -> None
 def test_a_spy_tells_nodes_and_finished_arguments() -> None:
     spy = SpyExecutor()
     run_on({"executor": spy}, add(one(), y=[one()][0]))
-    assert called(spy)[-1] == ("add", (1,), {"y": 1})
+    # Arguments by name go by position where that says the same: it is the cheaper call.
+    assert called(spy)[-1] == ("add", (1, 1), {})
     assert spy.calls[-1].node_id == "add#2"
     assert spy.calls_of("one") == spy.calls[:2]
     spy.calls.clear()

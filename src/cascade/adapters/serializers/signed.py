@@ -53,8 +53,8 @@ class SignedSerializer:
     def __init__(self, key: bytes) -> None:
         if len(key) < _LEAST_KEY_BYTES:
             raise DeclarationError(f"a key that signs must have at least {_LEAST_KEY_BYTES} bytes, not {len(key)}")
-        # HMAC (RFC 2104) is a hash of a hash, each of which begins with a block made of the key. Both are begun once and
-        # copied for each value: 0.9 us for a small one, and 1.6 with `hmac.digest` (2-core development machine).
+        # HMAC (RFC 2104) is a hash of a hash, each of which begins with a block made of the key. Both are begun once
+        # and copied for each value: 0.9 us for a small one, and 1.6 with `hmac.digest` (2-core development machine).
         block = (hashlib.sha256(key).digest() if len(key) > _BLOCK else key).ljust(_BLOCK, b"\0")
         self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in block))
         self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in block))

@@ -86,6 +86,8 @@ class JsonLines:
         if level >= self._level:
             told = {field.name: getattr(event, field.name) for field in fields(event)}
             run_id, timestamp = told.pop("run_id"), told.pop("timestamp")
+            # What a call logs has a level itself.
+            told.pop("level", None)
             self.write(type(event).__name__, level, run_id, timestamp, told)
 
     def write(self, name: str, level: Level, run_id: str, timestamp: float, told: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ from cascade.runtime.events import (
     RunStarted,
     TaskAbandoned,
     TaskBlocked,
+    TaskLogged,
     TaskRetrying,
 )
 
@@ -51,8 +52,9 @@ RARE: dict[type[Event], Level] = {
     TaskRetrying: Level.WARNING,
     TaskAbandoned: Level.WARNING,
     LoopBlocked: Level.WARNING,
-    # At its lightest; a run that fails weighs more.
+    # These at their lightest: a run that fails weighs more, and a log message as much as it says.
     RunFinished: Level.INFO,
+    TaskLogged: Level.DEBUG,
 }
 """The events that a run has few of, so that hearing them costs it nothing; all others are told at `DEBUG`."""
 
@@ -61,4 +63,7 @@ def level_of(event: Event) -> Level:
     """How much an event weighs."""
     if isinstance(event, RunFinished):
         return {"Succeeded": Level.INFO, "Cancelled": Level.WARNING, "Failed": Level.ERROR}[event.status]
+    if isinstance(event, TaskLogged):
+        # Levels of a program's own weigh as much as what is told of a run.
+        return Level.__members__.get(event.level, Level.INFO)
     return RARE.get(type(event), Level.DEBUG)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from cascade.adapters.telemetry.wording import harmless, lasting
 from cascade.runtime.events import (
@@ -17,9 +17,13 @@ from cascade.runtime.events import (
     TaskEvent,
     TaskExecutionFinished,
     TaskExecutionStarted,
+    TaskLogged,
+    TaskOutput,
     TaskRetrying,
     TaskSkipped,
 )
+
+_LONGEST_LINE: Final = 1_000
 
 
 def sentence(event: Event) -> str:
@@ -45,6 +49,13 @@ def sentence(event: Event) -> str:
             return harmless(repr(event))
 
 
+def logged(event: TaskLogged) -> str:
+    """What a call has logged, with all its lines."""
+    lines = event.text.splitlines() or [""]
+    head = f"{harmless(event.level)} {harmless(event.task_id)}: {harmless(lines[0], _LONGEST_LINE)}"
+    return "\n".join([head, *(f"    {harmless(line, _LONGEST_LINE)}" for line in lines[1:])])
+
+
 def _of_task(event: Any, task: str) -> str:
     match event:
         case TaskExecutionStarted():
@@ -65,6 +76,10 @@ def _of_task(event: Any, task: str) -> str:
             return f"retrying {task}: {tried} failed with {harmless(event.error)}; {wait}"
         case TaskBlocked():
             return f"blocked {task}: {harmless(event.reason)}"
+        case TaskLogged():
+            return f"{harmless(event.level)} {task}: {harmless(event.text)}"
+        case TaskOutput():
+            return f"{task} printed: {harmless(event.text)}"
         case LoopBlocked():
             where = harmless(event.stack.strip().rpartition("File ")[2])
             return f"{task} has blocked its event loop for {lasting(event.seconds)}, at {where}"

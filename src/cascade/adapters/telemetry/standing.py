@@ -6,14 +6,23 @@ from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from cascade.adapters.telemetry.slowest import Slowest
 from cascade.adapters.telemetry.wording import counted, harmless, lasting, per_second, roughly
 from cascade.runtime.events import TaskAbandoned, TaskBlocked, TaskRetrying
+from cascade.runtime.preview import describe_error
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cascade.runtime.events import Event, RunFinished
     from cascade.runtime.progress import RunProgress, TaskProgress
 
 _SECONDS_OF_RATE: Final = 10.0
+_SECONDS_BEFORE_ESTIMATE: Final = 5.0
+_ENDED_BEFORE_ESTIMATE: Final = 5
+_WORTH_TELLING: Final = 5.0
+"""How long a run must have taken, in seconds, for its end to be told in more than a line."""
+_MOST_ERRORS: Final = 5
 _MOST_NAMES: Final = 200
 _LONGEST_NAME: Final = 40
 _LOUD: Final = 10
@@ -30,6 +39,7 @@ class Standing:
         retries: how many attempts were followed by another.
         abandoned: how many calls were left behind.
         blocked: what held calls back, and how many.
+        slowest: which calls took longest.
     """
 
     def __init__(self, began: float) -> None:
@@ -40,7 +50,9 @@ class Standing:
         self.retries = 0
         self.abandoned = 0
         self.blocked: dict[tuple[str, str], int] = {}
+        self.slowest = Slowest()
         self._retries_by_name: dict[str, int] = {}
+        self._reasons: dict[str, int] = {}
         self._samples: deque[tuple[float, int]] = deque()
         self._grew = began
         self._total = 0
@@ -97,6 +109,9 @@ class Standing:
         progress = self.progress
         if progress is None or not self.rate or not progress.is_complete or progress.is_stopping:
             return None
+        ended = progress.done + progress.failed
+        if self._samples[-1][0] - self.began < _SECONDS_BEFORE_ESTIMATE or ended < _ENDED_BEFORE_ESTIMATE:
+            return None
         if self._samples[-1][0] - self._grew < _SECONDS_OF_RATE and self._grew > self.began:
             # Work that makes work: nobody knows how much there will be.
             return None
@@ -110,8 +125,9 @@ class Standing:
                 times = _one_more(self._retries_by_name, event.task_name)
                 return None if _is_quiet(times) else f" ({counted(times, 'retry')} so far)" * (times > _LOUD)
             case TaskBlocked():
-                times = _one_more(self.blocked, (event.task_name, event.reason))
-                return None if times > 1 else ""
+                _one_more(self.blocked, (event.task_name, event.reason))
+                # Of many tasks that wait for one thing, that is told once.
+                return None if _one_more(self._reasons, event.reason) > 1 else ""
             case TaskAbandoned():
                 self.abandoned += 1
                 return ""
@@ -147,8 +163,13 @@ class Standing:
             found.append(f"{counted(self.abandoned)} abandoned")
         return found
 
-    def summary(self, event: RunFinished) -> str:
-        """How it ended, in one line."""
+    def summary(self, event: RunFinished, errors: Sequence[BaseException] = ()) -> str:
+        """How it ended, in one line; of a longer run also which calls were slowest and which failed, a line each.
+
+        Args:
+            event: tells that it has ended.
+            errors: what failed.
+        """
         took = lasting(event.duration)
         progress = self.progress
         if event.status == "Succeeded":
@@ -160,7 +181,27 @@ class Standing:
             if progress is not None:
                 parts.append(f"{counted(progress.done)} of {_total(progress)} done")
         parts += self.troubles()
-        return ", ".join(parts)
+        lines = [", ".join(parts)]
+        if event.duration >= _WORTH_TELLING:
+            lines += (
+                f"    {harmless(call.task_id)} took about {roughly(seconds)}{_place(call.declared_at)}"
+                for seconds, call in self.slowest.found(event.duration)
+            )
+            lines += (f"    {_told(error)}" for error in errors[:_MOST_ERRORS])
+            if len(errors) > _MOST_ERRORS:
+                lines.append(f"    and {counted(len(errors) - _MOST_ERRORS, 'more failure')}")
+        return "\n".join(lines)
+
+
+def _place(declared_at: tuple[str, int] | None) -> str:
+    return "" if declared_at is None else f", called at {harmless(f'{declared_at[0]}:{declared_at[1]}')}"
+
+
+def _told(error: BaseException) -> str:
+    """An error in one line, with the notes on its task and on the line where that was called."""
+    notes = [str(note) for note in getattr(error, "__notes__", ())]
+    where = [note for note in notes if note.startswith(("in task ", "in item ", "declared at "))][:2]
+    return ", ".join([harmless(describe_error(error)), *map(harmless, where)])
 
 
 def _joined(one: TaskProgress, other: TaskProgress) -> TaskProgress:

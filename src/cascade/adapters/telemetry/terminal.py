@@ -8,12 +8,12 @@ from threading import RLock
 from typing import TYPE_CHECKING, Final
 
 from cascade.adapters.telemetry.levels import RARE, Level, level_of
-from cascade.adapters.telemetry.sentences import sentence
+from cascade.adapters.telemetry.sentences import logged, sentence
 from cascade.adapters.telemetry.standing import Standing
 from cascade.adapters.telemetry.watch import PATIENCE, OwnRuns, Watch
 from cascade.adapters.telemetry.wording import clocked
-from cascade.runtime.events import Event, LoopBlocked, RunFinished, TaskEvent
-from cascade.runtime.progress import progress_of_run
+from cascade.runtime.events import Event, LoopBlocked, RunFinished, TaskBlocked, TaskEvent, TaskLogged, TaskOutput
+from cascade.runtime.progress import calls_under_way, progress_of_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,12 +27,15 @@ if TYPE_CHECKING:
     from cascade.runtime.strategies.graph import GraphExecutionStrategy
 
 _FIRST_LINE: Final = 5.0
-_TOLD: Final = {
+_TOLD: Final[dict[Level, tuple[type[Event], ...]]] = {
     # Of a blocked loop a Python warning tells, at once and not when it goes on.
-    least: tuple(
-        kind
-        for kind, level in RARE.items()
-        if level >= least and issubclass(kind, TaskEvent) and kind is not LoopBlocked
+    least: (
+        TaskLogged,
+        *(
+            kind
+            for kind, level in RARE.items()
+            if level >= least and issubclass(kind, TaskEvent) and kind is not LoopBlocked
+        ),
     )
     for least in (Level.INFO, Level.WARNING, Level.ERROR)
 }
@@ -113,7 +116,9 @@ class TerminalReporter:
     # Events, on the threads of the runs.
 
     def _take(self, event: Event) -> None:
-        if event.run_id not in self._own:
+        # What was printed is on the screen already, and what `logging` has handled is where the program wants it.
+        is_shown = isinstance(event, TaskOutput) or (isinstance(event, TaskLogged) and event.is_handled)
+        if is_shown or event.run_id not in self._own or level_of(event) < self._level:
             return
         with self._lock:
             if isinstance(event, RunFinished):
@@ -121,7 +126,10 @@ class TerminalReporter:
                 if self._level > Level.DEBUG:
                     return
             said = self._standing_of(event.run_id).note(event)
-            if said is not None:
+            if isinstance(event, TaskLogged):
+                self._print(logged(event), level_of(event))
+            elif said is not None and not (self._is_terminal and isinstance(event, TaskBlocked)):
+                # What holds calls back is a part of the live view.
                 self._print(sentence(event) + said, level_of(event))
 
     def _take_end(self, event: RunFinished) -> None:
@@ -135,7 +143,7 @@ class TerminalReporter:
                 standing.update(progress_of_run(strategy), now)
                 if self._screen is not None and self._pane is not None and not self._standings:
                     self._screen.hide(self._pane)
-                self._print(standing.summary(event), level_of(event))
+                self._print(standing.summary(event, _errors_of(strategy)), level_of(event))
 
     def _standing_of(self, run_id: str) -> Standing:
         standing = self._standings.get(run_id)
@@ -184,6 +192,7 @@ class TerminalReporter:
                 began = self._began if not self._standings else now
                 standing = self._standings[strategy.run.id] = Standing(began)
             standing.update(progress_of_run(strategy), now, tuple(nested.get(strategy.run.id, ())))
+            standing.slowest.look(calls_under_way(strategy), now)
             found.append(standing)
         return found
 
@@ -226,6 +235,13 @@ class TerminalReporter:
         except (OSError, ValueError):
             # Nobody reads this any more.
             return
+
+
+def _errors_of(strategy: GraphExecutionStrategy) -> list[BaseException]:
+    """What failed in a run: in one that went on all of it, otherwise what stopped it."""
+    if strategy.failures:
+        return list(strategy.failures)
+    return [] if strategy.run.error is None else [strategy.run.error]
 
 
 def _outermost(run: Run) -> Run:

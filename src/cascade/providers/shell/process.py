@@ -53,7 +53,7 @@ async def run_process(
     cwd: str | os.PathLike[str] | None,
     env: Mapping[str, str] | None,
     data: bytes | None,
-    timeout: float | None,  # noqa: ASYNC109 - of the process, whose end this waits for
+    timeout: float | None,
     max_output: int | None,
 ) -> Finished:
     """Run a program to its end, and to the end of its output.

@@ -151,7 +151,7 @@ async def shell(
     check: bool = True,
     cwd: str | os.PathLike[str] | None = None,
     env: Mapping[str, str | os.PathLike[str] | float | None] | None = None,
-    timeout: float | None = None,  # noqa: ASYNC109 - of the process; `with_timeout` is the task's
+    timeout: float | None = None,
     input: str | bytes | None = None,
     encoding: str | None = "utf-8",
     max_output: int | None = MOST_OUTPUT,

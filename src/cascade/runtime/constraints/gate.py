@@ -18,7 +18,7 @@ from cascade.runtime.constraints.scopes import matcher
 from cascade.runtime.waiter import Waiter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from cascade.runtime.constraints.handlers import Handler
     from cascade.runtime.constraints.manager import Permit
@@ -101,6 +101,7 @@ class Gate:
         self._running: dict[Subject, int] = {}
         self._reserved: dict[Subject, int] = {}
         self._known: dict[Subject, Limits] = {}
+        self._has_shared = False
 
     def put(self, constraint: GlobalConstraint, handler: Handler, now: float) -> None:
         """Put a limit in the place of the one of the same scope and type; `rearrange` has to follow."""
@@ -123,6 +124,7 @@ class Gate:
     def rearrange(self, now: float) -> list[Request]:
         """Sort all who wait into the lines of the limits in force now, and admit whom these allow."""
         self._known.clear()
+        self._has_shared = any(limit.handler.is_shared for limit in self.limits.values())
         waiting = sorted((request for line in self._lines.values() for request in line.queue), key=_order)
         self._lines.clear()
         for limit in self.limits.values():
@@ -201,6 +203,26 @@ class Gate:
                 limit.lines[line] = None
         line.queue[request] = None
         request.line = line
+        self.ask_shared([line])
+
+    def ask_shared(self, lines: Iterable[Line]) -> None:
+        """Let shared handlers know of lines that still wait after something has changed for them."""
+        if self._has_shared:
+            for line in lines:
+                if line.queue:
+                    for limit in line.limits:
+                        limit.handler.asked()
+
+    def waiting_for_shared(self, now: float) -> Iterator[tuple[list[Handler], int]]:
+        """The shared handlers that hold calls back which all others allow, and for how many of these to ask them.
+
+        That is one call where anything else limits them too: nobody knows how many more that would allow.
+        """
+        for line in self._lines.values():
+            shared = [limit.handler for limit in line.limits if limit.handler.is_shared]
+            others = tuple(limit for limit in line.limits if not limit.handler.is_shared)
+            if shared and _moment(others, line.claim, now) <= now:
+                yield shared, len(line.queue) if len(line.limits) == 1 else 1
 
     def withdraw(self, request: Request, now: float) -> dict[Line, None]:
         """Forget a request that was cancelled; the lines for which this made room."""

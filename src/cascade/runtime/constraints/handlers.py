@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -21,9 +21,15 @@ class Handler:
     A call that was let go may find that it has to wait for capacity. It does not run meanwhile, but its slot is
     reserved: others that may have to wait for capacity cannot have it, or all of them would be let go to wait there.
     Calls that start at once may use it.
+
+    Attributes:
+        is_shared: whether others than this engine decide too: what it has to give is fetched from elsewhere, through
+            `ConstraintManager.adjust`, and only for calls that everything else allows.
     """
 
     __slots__ = ()
+
+    is_shared: ClassVar[bool] = False
 
     def __init__(self, constraint: GlobalConstraint) -> None:
         pass
@@ -42,6 +48,9 @@ class Handler:
     def back_at(self, now: float) -> float:
         """As `ready_at`, for a call that has paid and has a slot reserved."""
         return self.ready_at(now)
+
+    def asked(self) -> None:
+        """Requests wait, and something has changed for them."""
 
     def enter(self) -> None:
         """One more call runs."""

@@ -12,7 +12,7 @@ import math
 import threading
 from collections import deque
 from itertools import count
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
 from cascade.runtime.constraints.gate import Gate, Request
 from cascade.runtime.constraints.handlers import HANDLERS
@@ -21,12 +21,13 @@ from cascade.runtime.waiter import wake
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from cascade.runtime.constraints.gate import Claim, Limits, Line
+    from cascade.runtime.constraints.gate import Claim, Limit, Limits, Line
     from cascade.runtime.constraints.handlers import Handler
     from cascade.runtime.constraints.scopes import Subject
     from cascade.spec.constraint import GlobalConstraint
     from cascade.spec.protocols import Clock, Timer
 
+T = TypeVar("T")
 logger = logging.getLogger("cascade")
 
 # Not `list[...]`, which inside the manager is its method.
@@ -162,12 +163,16 @@ class ConstraintManager:
         if make is None:
             known = ", ".join(sorted(self._handlers))
             raise ValueError(f"no handler for constraints of type {constraint.type!r}; there are: {known}")
+        self.put(constraint, make(constraint))
+
+    def put(self, constraint: GlobalConstraint, handler: Handler) -> None:
+        """The same, with what decides for this constraint."""
         admitted: Requests = []
         try:
             with self._lock:
                 now = self._clock.monotonic()
                 admitted += self._count_returned(now)
-                self._gate.put(constraint, make(constraint), now)
+                self._gate.put(constraint, handler, now)
                 admitted += self._rules_changed(now)
         finally:
             self._wake(admitted)
@@ -183,9 +188,16 @@ class ConstraintManager:
         Returns:
             Whether there was any.
         """
+        return self._end(lambda limit: limit.constraint.scope == scope and type in (None, limit.constraint.type))
+
+    def withdraw(self, constraint: GlobalConstraint) -> bool:
+        """End this very constraint; without effect where another has come in its place."""
+        return self._end(lambda limit: limit.constraint is constraint)
+
+    def _end(self, is_meant: Callable[[Limit], bool]) -> bool:
         admitted: Requests = []
         with self._lock:
-            gone = [key for key in self._gate.limits if key[0] == scope and type in (None, key[1])]
+            gone = [key for key, limit in self._gate.limits.items() if is_meant(limit)]
             for key in gone:
                 del self._gate.limits[key]
             if gone:
@@ -290,6 +302,24 @@ class ConstraintManager:
         self._settle()
         return Permit(self, subject)
 
+    def adjust(self, change: Callable[[Gate, float], T]) -> T:
+        """Change something that handlers know from elsewhere, and admit whom that lets start.
+
+        Args:
+            change: called with the gate and the present moment, under the lock.
+        """
+        admitted: Requests = []
+        try:
+            with self._lock:
+                now = self._clock.monotonic()
+                admitted += self._count_returned(now)
+                changed = change(self._gate, now)
+                admitted += self._gate.admit(self._gate.all_lines(), now)
+                self._set_timer()
+        finally:
+            self._wake(admitted)
+        return changed
+
     def _admit_now(self, subject: Subject, claim: Claim, now: float, admitted: Requests) -> Permit | None:
         if not self._active:
             return Permit(None, subject)
@@ -364,6 +394,7 @@ class ConstraintManager:
 
     def _admit_from(self, lines: Iterable[Line], now: float) -> Requests:
         admitted = self._gate.admit(lines, now)
+        self._gate.ask_shared(lines)
         self._set_timer()
         return admitted
 

@@ -15,6 +15,7 @@ from cascade.runtime.preview import preview
 from cascade.spec.exceptions import ResumeError, UnserializableValueError
 from cascade.spec.input import ParamSpec
 from cascade.spec.records import ROOT, RunRow
+from cascade.spec.secret import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -59,6 +60,11 @@ class DurableStore:
                 self.store.close()
 
 
+def _storable(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters without secrets, which are given again when the run is resumed."""
+    return {name: value for name, value in params.items() if not isinstance(value, Secret)}
+
+
 class Session:
     """One process's time with one run: `open`, then `result`, then `begin` or `leave`."""
 
@@ -101,11 +107,22 @@ class Session:
         values = {spec.name: value for spec, value in inputs.items() if isinstance(spec, ParamSpec)}
         params = {name: values.get(name, value) for name, value in {**kept, **given}.items()}
         if found is not None:
-            self._compare(kept, {name: params[name] for name in given})
+            self._compare(kept, {name: value for name, value in _storable(params).items() if name in given})
         now = self._clock.now()
         self._updated = now if found is None else found.updated
         draft = RunRow(
-            self._run_id, "running", 0, "", "", 0.0, now, now, ", ".join(target), self._dumped(params), program, None
+            self._run_id,
+            "running",
+            0,
+            "",
+            "",
+            0.0,
+            now,
+            now,
+            ", ".join(target),
+            self._dumped(_storable(params)),
+            program,
+            None,
         )
         self._ownership = await claim(self._writer, self._clock, draft)
         if self._ownership.row.epoch > 1:

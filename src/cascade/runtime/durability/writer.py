@@ -124,7 +124,7 @@ class Writer:
                     self._renew()
                     continue
                 group: list[Entry] = []
-                while type(item) is Entry:
+                while isinstance(item, Entry):
                     group.append(item)
                     if len(group) >= _MOST_IN_GROUP:
                         break

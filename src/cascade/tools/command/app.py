@@ -12,9 +12,13 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from cascade.spec.exceptions import CascadeWarning
+from cascade.tools.command.cancel import cancel
 from cascade.tools.command.endings import INTERRUPTED, message_of, status_of
 from cascade.tools.command.gc import gc
 from cascade.tools.command.graph import graph
+from cascade.tools.command.limit import limit
+from cascade.tools.command.limits import limits
+from cascade.tools.command.pause import pause
 from cascade.tools.command.plan import plan
 from cascade.tools.command.report import report
 from cascade.tools.command.resume import resume
@@ -22,6 +26,10 @@ from cascade.tools.command.rm import rm
 from cascade.tools.command.run import run
 from cascade.tools.command.runs import runs
 from cascade.tools.command.show import show
+from cascade.tools.command.signal import signal
+from cascade.tools.command.top import top
+from cascade.tools.command.unpause import unpause
+from cascade.tools.command.watch import watch
 from cascade.tools.command.why import why
 
 if TYPE_CHECKING:
@@ -29,7 +37,8 @@ if TYPE_CHECKING:
 
 _COMMANDS: Final[dict[str, tuple[Callable[..., None], ...]]] = {
     "Run workflows": (run, resume, plan, graph),
-    "Look at runs": (runs, show, why, report),
+    "Look at runs": (runs, show, why, report, watch, top),
+    "Command runs that go on": (pause, unpause, limit, limits, cancel, signal),
     "Tidy up": (rm, gc),
 }
 

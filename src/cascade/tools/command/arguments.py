@@ -30,6 +30,17 @@ StoreOption = Annotated[
         show_default=False,
     ),
 ]
+ScopeArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="SCOPE",
+        help="The calls that are meant: global, task:GLOB by name, tag:GLOB by tag, run:ID.",
+        show_default=False,
+    ),
+]
+TtlOption = Annotated[
+    str | None, typer.Option("--ttl", metavar="AGE", help="End by itself after so long: 90s, 30m, 2h.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON for machines.")]
 
 

@@ -48,22 +48,25 @@ def stdout() -> Console:
 def write_table(columns: Sequence[Column], rows: Sequence[Sequence[Text]]) -> None:
     """Write a table, within the width of a terminal or as wide as it gets elsewhere."""
     console = stdout()
-    widths = [
-        max([cell_len(column.title), *(row[place].cell_len for row in rows)]) for place, column in enumerate(columns)
-    ]
     if not console.is_terminal:
+        widths = _widths(columns, rows)
         for row in ([Text(column.title) for column in columns], *rows):
             padded = [cell.plain + " " * (widths[place] - cell.cell_len) for place, cell in enumerate(row)]
             console.print((" " * _GAP).join(padded).rstrip(), soft_wrap=True)
         return
+    console.print(table_of(columns, rows, console.width))
+
+
+def table_of(columns: Sequence[Column], rows: Sequence[Sequence[Text]], width: int) -> Table:
+    """A table that is no wider than a terminal."""
     table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
-    fitting = _fitting(columns, widths, console.width)
-    for place, width in fitting.items():
+    fitting = _fitting(columns, _widths(columns, rows), width)
+    for place, wide in fitting.items():
         # Of the first column, which has the ids, nothing is ever left out.
-        table.add_column(columns[place].title, width=width, no_wrap=place > 0, overflow="ellipsis" if place else "fold")
+        table.add_column(columns[place].title, width=wide, no_wrap=place > 0, overflow="ellipsis" if place else "fold")
     for row in rows:
         table.add_row(*(row[place] for place in fitting))
-    console.print(table)
+    return table
 
 
 def write_line(console: Console, line: Text, *, wraps: bool = False) -> None:
@@ -79,6 +82,12 @@ def write_line(console: Console, line: Text, *, wraps: bool = False) -> None:
 def state_text(state: str, told: str | None = None) -> Text:
     """A state in its color."""
     return Text(state if told is None else told, style=STYLES.get(state, ""))
+
+
+def _widths(columns: Sequence[Column], rows: Sequence[Sequence[Text]]) -> list[int]:
+    return [
+        max([cell_len(column.title), *(row[place].cell_len for row in rows)]) for place, column in enumerate(columns)
+    ]
 
 
 def _fitting(columns: Sequence[Column], widths: Sequence[int], width: int) -> dict[int, int]:

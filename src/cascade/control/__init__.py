@@ -1,0 +1,1 @@
+"""Commands to runs and looks at them, from any process that can reach their store."""

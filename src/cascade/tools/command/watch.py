@@ -1,0 +1,173 @@
+"""`cascade watch`."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import typer
+
+from cascade.adapters.telemetry.live_view import LiveView
+from cascade.adapters.telemetry.screen import Pane, screen_of
+from cascade.adapters.telemetry.standing import Standing as Progress
+from cascade.adapters.telemetry.wording import clocked, harmless
+from cascade.control.kept_cancels import reason_to_cancel
+from cascade.control.kept_limits import kept_limits
+from cascade.control.run_view import RunView, view_of
+from cascade.runtime.clock import SystemClock
+from cascade.runtime.events import RunFinished
+from cascade.tools.command.arguments import RunArgument, StoreOption
+from cascade.tools.command.endings import FAILED, INTERRUPTED
+from cascade.tools.command.looking import looks
+from cascade.tools.command.shell_line import resume_line
+from cascade.tools.command.standing import Standing, standing_of
+from cascade.tools.command.stores import existing_store, is_elsewhere, run_in
+
+if TYPE_CHECKING:
+    from cascade.runtime.events import Status
+    from cascade.spec.protocols import Store
+    from cascade.spec.records import Record, RunRow
+
+_BETWEEN_DRAWINGS: Final = 0.2
+_BETWEEN_LINES: Final = 2.0
+_STATUSES: Final[dict[Standing, Status]] = {Standing.SUCCEEDED: "Succeeded", Standing.FAILED: "Failed"}
+
+
+class _Seen(NamedTuple):
+    row: RunRow
+    standing: Standing
+    view: RunView
+    limits: tuple[str, ...]
+
+
+def watch(run_id: RunArgument, store: StoreOption = None) -> None:
+    """Show how far a run has come that another process has, until it ends; then end as it did."""
+    clock = SystemClock()
+    with existing_store(store) as opened:
+        row = run_in(opened, run_id)
+        display = _Live(row, clock) if sys.stdout.isatty() else _Lines(row, clock)
+        seen: _Seen | None = None
+        try:
+            for seen, is_new in looks(lambda: _look(opened, run_id, clock), clock, _BETWEEN_DRAWINGS):
+                if seen.standing is not Standing.RUNNING:
+                    break
+                display.show(seen, is_new=is_new)
+        except KeyboardInterrupt:
+            display.clear()
+            typer.echo(f"run {harmless(run_id)} goes on", err=True)
+            raise typer.Exit(INTERRUPTED) from None
+        elsewhere = opened.url if is_elsewhere(store) else None
+    assert seen is not None
+    display.clear()
+    display.tell_errors(seen)
+    typer.echo(display.ending(seen))
+    if seen.standing.can_be_resumed:
+        typer.echo(f"go on with:  {resume_line(run_id, elsewhere)}", err=True)
+    raise typer.Exit(_exit_status(seen))
+
+
+def _look(store: Store, run_id: str, clock: SystemClock) -> _Seen:
+    row = run_in(store, run_id)
+    now = clock.now()
+    standing = standing_of(row, store.url)
+    records = store.records(run_id)
+    is_stopping = reason_to_cancel(store.settings(now), run_id) is not None
+    limits = tuple(harmless(str(kept.constraint)) for kept in kept_limits(store, now))
+    return _Seen(row, standing, view_of(row, records, now, is_stopping=is_stopping), limits)
+
+
+def _exit_status(seen: _Seen) -> int:
+    """The status with which the process ended that had the run, as far as the store knows."""
+    if seen.standing is Standing.SUCCEEDED:
+        return 0
+    was_interrupted = seen.standing is Standing.INTERRUPTED or (
+        seen.standing is Standing.CANCELLED and not (seen.row.error or "").startswith("RunCancelledError")
+    )
+    return INTERRUPTED if was_interrupted else FAILED
+
+
+class _Display:
+    """What is told of a run."""
+
+    def __init__(self, row: RunRow, clock: SystemClock) -> None:
+        self._clock = clock
+        self._progress = Progress(row.created)
+        self._told: set[tuple[bytes, bytes, int]] = set()
+
+    def show(self, seen: _Seen, *, is_new: bool) -> None:
+        """Tell how far the run has come."""
+        if is_new:
+            self._progress.update(seen.view.progress, self._clock.now())
+            self._progress.retries = seen.view.retries
+        self._show(seen, is_new=is_new)
+
+    def _show(self, seen: _Seen, *, is_new: bool) -> None: ...
+
+    def clear(self) -> None:
+        """Take away what is drawn."""
+
+    def tell_errors(self, seen: _Seen) -> None:
+        """Tell the errors that were not told yet."""
+        for error in reversed(seen.view.errors):
+            known = error.scope, error.node, error.attempt
+            if known not in self._told:
+                self._told.add(known)
+                typer.echo(_error_line(error))
+
+    def ending(self, seen: _Seen) -> str:
+        """How the run ended, in one line."""
+        row = seen.row
+        self._progress.update(seen.view.progress, self._clock.now())
+        self._progress.retries = seen.view.retries
+        if seen.standing is Standing.INTERRUPTED:
+            return f"{self._progress.line()}; interrupted: its process is gone"
+        status = _STATUSES.get(seen.standing, "Cancelled")
+        ended = RunFinished(run_id=row.run_id, status=status, duration=row.updated - row.created, error=row.error)
+        error = f": {harmless(row.error)}" if row.error else ""
+        return f"{self._progress.summary(ended)}{error}"
+
+
+class _Lines(_Display):
+    """Lines for who reads no terminal: when something has changed, and not too often."""
+
+    def __init__(self, row: RunRow, clock: SystemClock) -> None:
+        super().__init__(row, clock)
+        self._last = ""
+        self._last_at = -_BETWEEN_LINES
+
+    def _show(self, seen: _Seen, *, is_new: bool) -> None:
+        if not is_new:
+            return
+        self.tell_errors(seen)
+        line = "; ".join([self._progress.line(), *seen.limits])
+        now = self._clock.monotonic()
+        if line != self._last and now - self._last_at >= _BETWEEN_LINES:
+            self._last, self._last_at = line, now
+            typer.echo(f"[{clocked(self._clock.now() - self._progress.began)}] {line}")
+
+
+class _Live(_Display):
+    """A drawing on a terminal."""
+
+    def __init__(self, row: RunRow, clock: SystemClock) -> None:
+        super().__init__(row, clock)
+        self._view = LiveView(sys.stdout)
+        self._screen = screen_of(sys.stdout, clock)
+        self._pane = Pane()
+
+    def _show(self, seen: _Seen, *, is_new: bool) -> None:
+        columns, rows = self._screen.size()
+        told = [_error_line(error) for error in reversed(seen.view.errors)]
+        told += [f"limit: {limit}" for limit in seen.limits]
+        told = [f"  {line}"[: max(10, columns - 1)] for line in told[: max(0, rows // 2)]]
+        lines, widths = self._view.lines(self._progress, self._clock.now(), columns, rows - len(told))
+        self._pane.lines, self._pane.widths = [*lines, *told], [*widths, *(len(line) for line in told)]
+        self._screen.show(self._pane)
+
+    def clear(self) -> None:
+        self._screen.hide(self._pane)
+
+
+def _error_line(error: Record) -> str:
+    where = f"{error.name}{error.label}" if error.label.startswith("[") else error.label
+    return f"{harmless(where)} failed: {harmless(error.detail or '')}"
