@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -59,11 +60,17 @@ class StoreControl:
             StoreError: the store failed for good.
         """
         self._runs.add(run_id)
+        timer: Timer | None = None
         try:
             await self._writer.call(self._look)
+            # On the loop, so that a run which is over before that needs no thread for a timer.
+            at = self._clock.monotonic() + _BETWEEN_LOOKS
+            timer = self._clock.call_at(at, self._ring, loop=asyncio.get_running_loop())
             yield
         finally:
             self._runs.discard(run_id)
+            if timer is not None:
+                timer.cancel()
             if not self._runs:
                 self._writer.post(self._rest)
 
@@ -74,13 +81,10 @@ class StoreControl:
 
     def _look(self) -> None:
         """Take one look; on the store's thread, as everything below."""
-        try:
-            settings = self._durable.store.settings(self._engine.clock.now())
-            self._obey_limits(limit_texts(settings))
-            self._obey_cancels(settings)
-            self._shared.look(settings)
-        finally:
-            self._set_timer()
+        settings = self._durable.store.settings(self._engine.clock.now())
+        self._obey_limits(limit_texts(settings))
+        self._obey_cancels(settings)
+        self._shared.look(settings)
 
     def _rest(self) -> None:
         """Leave nothing behind when no run is under way; the calls that were abandoned keep their slots."""
@@ -107,6 +111,8 @@ class StoreControl:
                 _log.warning("commands are not heard while the store fails: %s", error)
         else:
             self._is_troubled = False
+        finally:
+            self._set_timer()
 
     def _obey_limits(self, texts: Mapping[str, str]) -> None:
         for key in self._in_force.keys() - texts.keys():

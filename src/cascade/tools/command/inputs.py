@@ -63,6 +63,17 @@ def values_of(target: Any, texts: Texts) -> dict[str, Any]:
     return {spec.name: values[spec] for spec in specs if isinstance(spec, ParamSpec) and spec.name in given}
 
 
+def storable(target: Any, texts: Texts) -> Texts:
+    """What a store may keep of the texts that were given: not those of secrets, which are asked for again."""
+    secret = {spec.name for spec in inputs_of(target) if isinstance(spec, ParamSpec) and spec.kind.hides}
+    return {name: several for name, several in texts.items() if name not in secret}
+
+
+def given_again(texts: Texts) -> dict[str, Any]:
+    """The texts that a run is given again, one for each parameter; the run checks them, with those that it has."""
+    return {name: several[-1] for name, several in texts.items()}
+
+
 def _is_list(spec: ParamSpec) -> bool:
     kind = spec.kind
     return isinstance(kind.inner if isinstance(kind, OptionalOf) else kind, ListOf)

@@ -11,10 +11,12 @@ from cascade.tools.command.arguments import (
     LogFormatOption,
     LogLevel,
     LogLevelOption,
+    ParamOption,
     RunArgument,
     StoreOption,
 )
 from cascade.tools.command.explaining import explain
+from cascade.tools.command.inputs import given_again, texts_of
 from cascade.tools.command.launching import Log, launch
 from cascade.tools.command.programs import program_to_load
 from cascade.tools.command.stores import existing_durable, is_elsewhere, run_in
@@ -25,11 +27,16 @@ def resume(
     explained: Annotated[
         bool, typer.Option("--explain", help="Tell what will be reused, what runs again and why; run nothing.")
     ] = False,
+    param: ParamOption = None,
     store: StoreOption = None,
     log_level: LogLevelOption = LogLevel.INFO,
     log_format: LogFormatOption = LogFormat.HUMAN,
 ) -> None:
-    """Go on with a run, from the folder and with the parameters that it was started with."""
+    """Go on with a run, from the folder and with the parameters that it was started with.
+
+    Secrets are in no store: give them again with --param.
+    """
+    texts = texts_of(param or ())
     log = Log(log_level.value, log_format.value)
     with existing_durable(store) as durable:
         row = run_in(durable.store, run_id)
@@ -38,4 +45,5 @@ def resume(
         if explained:
             explain(row, program, durable.store)
             return
-        launch(row, program.load(), program, {}, run_id, durable, log, elsewhere)
+        located = program.load()
+        launch(row, located, program, given_again(texts), run_id, durable, log, elsewhere)

@@ -21,7 +21,7 @@ from cascade.tools.command.arguments import (
     TargetArgument,
 )
 from cascade.tools.command.endings import CommandError
-from cascade.tools.command.inputs import texts_of, values_of
+from cascade.tools.command.inputs import storable, texts_of, values_of
 from cascade.tools.command.launching import Log, launch
 from cascade.tools.command.locating import locate
 from cascade.tools.command.programs import Program, program_shown
@@ -76,7 +76,7 @@ def run(
         file=None if located.file is None else str(located.file),
         module=located.module,
         name=located.name,
-        params=texts,
+        params=storable(located.target, texts),
         folder=os.getcwd(),
         on_failure=on_failure.value,
         max_workers=max_workers,

@@ -521,3 +521,30 @@ def test_plan_and_graph_run_nothing(flow: Folder) -> None:
     assert flow.cascade("graph", "flow.py:main").stdout.startswith("flowchart")
     assert flow.cascade("graph", "flow.py:main", "--format", "dot").stdout.startswith("digraph")
     assert sorted(os.listdir(flow.path)) == ["flow.py"]
+
+
+def test_a_secret_parameter_is_in_no_store_and_is_given_again_on_resume(folder: Folder) -> None:
+    folder.write(
+        "flow.py",
+        """
+        import os
+        import cascade as cs
+
+        @cs.task
+        def call(token):
+            if not os.path.exists("healed"):
+                raise RuntimeError("the service is down")
+            return len(token.reveal())
+
+        main = call(cs.Param("token", type=cs.Secret))
+        """,
+    )
+    assert folder.cascade("run", "flow.py:main", "--param", "token=hunter2-hunter2", "--run-id", "r").exit_code == 1
+    kept = b"".join(file.read_bytes() for file in (folder.path / ".cascade").rglob("*") if file.is_file())
+    assert b"hunter2" not in kept
+    (folder.path / "healed").touch()
+    refused = folder.cascade("resume", "r")
+    assert refused.exit_code == 2
+    assert "token" in refused.output
+    resumed = folder.cascade("resume", "r", "--param", "token=hunter2-hunter2")
+    assert (resumed.exit_code, resumed.stdout.strip()) == (0, "15")
