@@ -56,7 +56,7 @@ class SharedLimits:
         writer: gives the store's thread.
         clock: the engine's clock.
         holder: who holds slots, in the store; it must be this engine's alone.
-        lease: for how long, in seconds, slots are held without being renewed.
+        lease: for how long, in seconds, slots are held without being renewed; longer than between some looks.
     """
 
     def __init__(
@@ -72,6 +72,7 @@ class SharedLimits:
         self._slots: list[SharedConcurrency] = []
         self._wished: dict[str, float] = {}
         self._linger = LINGER
+        self._is_used = False
         self._posted = False
         self._timer: Timer | None = None
         self._timer_at = 0.0
@@ -83,6 +84,7 @@ class SharedLimits:
 
     def handler(self, constraint: GlobalConstraint) -> SharedHandler:
         """What decides for a limit that is shared."""
+        self._is_used = True
         if constraint.type == "rate_limit":
             return SharedRate(constraint, self._ask)
         slots = SharedConcurrency(constraint, self._ask)
@@ -96,7 +98,7 @@ class SharedLimits:
 
     def look(self, settings: Mapping[str, str]) -> None:
         """Renew what is held, see who else wants it, and ask anew; on the store's thread, a few times a second."""
-        if not self._slots:
+        if not self._is_used:
             return
         self._renew()
         self._constraints.adjust(partial(self._note_wishes, _wanted_by_others(settings, self._name)))

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from cascade.spec.protocols import Timer
 
 _BETWEEN_LOOKS: Final = 0.25
+_SHORTEST_LEASE: Final = 8 * _BETWEEN_LOOKS
 _log: Final = logging.getLogger("cascade.control")
 
 
@@ -50,7 +51,8 @@ class StoreControl:
         self._timer: Timer | None = None
         self._is_troubled = False
         holder = engine.chance.run_id(engine.clock.now())
-        self._shared = SharedLimits(engine.constraints, lambda: self._writer, engine.clock, holder, durable.lease)
+        lease = max(durable.lease, _SHORTEST_LEASE)
+        self._shared = SharedLimits(engine.constraints, lambda: self._writer, engine.clock, holder, lease)
 
     @asynccontextmanager
     async def over(self, run_id: str) -> AsyncGenerator[None]:

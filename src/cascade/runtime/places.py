@@ -15,6 +15,7 @@ from cascade.runtime.mapping import MapExecution
 from cascade.runtime.plan import AT_ONCE, DECIDE, MAP
 from cascade.runtime.resolvers import ArgumentResolver
 from cascade.runtime.returned import Turn
+from cascade.runtime.run import here
 from cascade.runtime.scheduler import MISSING, Scheduler
 from cascade.runtime.trouble import annotate, carried, missing_target
 from cascade.spec.lazy_types import Call, MappedLazyResult
@@ -72,6 +73,8 @@ class Places:
         if journal is not None and journaled:
             try:
                 if journal.value(parent, place, value, began, attempt):
+                    if here.helper is not None:
+                        journal.wait_for_room()
                     return
             except BaseException as error:
                 self.fail(parent, place, error, due)

@@ -179,6 +179,10 @@ class Journal:
         self._submit(Entry(self, record, (parent, place, value) if waits else None, signal=signal))
         return waits
 
+    def wait_for_room(self) -> None:
+        """Hold up a thread whose calls end faster than the store takes their values."""
+        self._writer.wait_for_room()
+
     def mapped(self, mapping: MapExecution, began: float) -> None:
         """Note that all items of a map have ended: its value is theirs."""
         record = self._record(

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _log: Final = logging.getLogger("cascade.store")
 
-_MOST_IN_GROUP: Final = 5_000
-_MOST_WAITING: Final = 20_000
+_MOST_IN_GROUP: Final = 1_000
+_MOST_WAITING: Final = 2_000
 _RENEWALS_IN_LEASE: Final = 3
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import ColumnElement, Table, bindparam, delete, func, insert, or_, select, update
 
@@ -224,3 +224,15 @@ class Statements:
 
 _OWNER = ("epoch", "host", "owner", "claim", "lease_until", "updated", "records", "checksum")
 _REPLACED = tuple(column.name for column in records.columns if column.name not in {"place", "scope", "node"})
+
+
+_compiled: Final[dict[tuple[str, str], Statements]] = {}
+
+
+def statements_of(dialect: Dialect) -> Statements:
+    """The statements in a dialect, compiled once a process: compiling them takes longer than a small run."""
+    key = (dialect.name, dialect.paramstyle)
+    found = _compiled.get(key)
+    if found is None:
+        found = _compiled[key] = Statements(dialect)
+    return found

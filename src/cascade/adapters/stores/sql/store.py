@@ -32,7 +32,7 @@ from cascade.adapters.stores.sql.rows import (
 )
 from cascade.adapters.stores.sql.slots import Slots
 from cascade.adapters.stores.sql.sqlite import SqliteDatabase
-from cascade.adapters.stores.sql.statements import Statements
+from cascade.adapters.stores.sql.statements import statements_of
 from cascade.adapters.stores.sql.token_buckets import TokenBuckets
 from cascade.runtime.chance import Randomness
 from cascade.runtime.clock import SystemClock
@@ -62,7 +62,7 @@ class SqlStore:
         self._clock = SystemClock() if clock is None else clock
         self._chance = Randomness()
         self._database = open_database(url, self._clock)
-        self._sql = Statements(self._database.dialect)
+        self._sql = statements_of(self._database.dialect)
         self._payloads = LargePayloads(self._database, self._sql)
         self._cache = CachedPayloads(self._database, self._sql, self._payloads)
         self._slots = Slots(self._database, self._sql)
