@@ -17,6 +17,7 @@ from cascade.spec.constraint import GlobalConstraint as GlobalConstraint
 from cascade.spec.constraint import ResourceConstraint as ResourceConstraint
 from cascade.spec.context import attempt as attempt
 from cascade.spec.context import cancelled as cancelled
+from cascade.spec.context import checkpoint as checkpoint
 from cascade.spec.context import idempotency_key as idempotency_key
 from cascade.spec.exceptions import BlockedLoopWarning as BlockedLoopWarning
 from cascade.spec.exceptions import CapacityError as CapacityError

@@ -98,6 +98,25 @@ def test_cancelling_asks_threads_and_waits_for_them():  # S20
     assert ended.is_set()
 
 
+def test_a_checkpoint_ends_a_call_that_was_asked_to_stop():  # S20
+    started, passed = threading.Event(), threading.Event()
+
+    @cs.task
+    def compute():
+        cs.checkpoint()
+        started.set()
+        while True:
+            cs.checkpoint()
+            passed.wait(0.001)
+
+    handle = quietly(compute())
+    assert started.wait(PATIENCE)
+    handle.cancel("enough")
+    with pytest.raises(cs.RunCancelledError, match="enough"):
+        handle.result(PATIENCE)
+    cs.checkpoint()
+
+
 def test_a_run_that_has_ended_cannot_be_cancelled():
     handle = quietly(double(1))
     assert handle.result(PATIENCE) == 2

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Final
 
-from cascade.spec.exceptions import CascadeError
+from cascade.spec.exceptions import CascadeError, RunCancelledError
 
 
 class CallContext:
@@ -83,6 +83,21 @@ def cancelled() -> bool:
     """
     context = call_context()
     return context is not None and context.cancelled()
+
+
+def checkpoint() -> None:
+    """End the call that runs here if it was asked to stop: a place in a long computation where that does no harm.
+
+    Outside a task it does nothing.
+
+    Raises:
+        RunCancelledError: the call was asked to stop.
+
+    >>> checkpoint()
+    """
+    context = call_context()
+    if context is not None and context.cancelled():
+        raise RunCancelledError(f"task '{context.task_name}' ({context.task_id}) was asked to stop, at a checkpoint")
 
 
 def attempt() -> int:
