@@ -100,6 +100,9 @@ class WorkerLane:
         self._helpers += 1
         self._at_work += 1
         run = self._strategy.run
+        if self._pool is not None and self._at_work > self._pool.max_workers:
+            # While it was on its way one has come back that waited for a nested run.
+            return False
         if self._at_work == 1 or run.clock.monotonic() - self._asked_at < _SLOW_ARRIVAL:
             return True
         if self.taken - self._taken_when_asked <= 1:
