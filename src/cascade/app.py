@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextvars import copy_context
 from functools import partial
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from cascade.adapters.cache.memory import InMemoryCacheBackend
@@ -426,12 +427,12 @@ def _on_own_thread(target: Any, params: Mapping[str, Any] | None, options: dict[
     )
     try:
         thread.start()
-        run.over.wait()
+        run.over.get()
     except KeyboardInterrupt:
         # Only the main thread hears of Ctrl-C.
         run.on_its_loop(run.cancel)
         try:
-            run.over.wait()
+            run.over.get()
         except KeyboardInterrupt:
             run.on_its_loop(partial(_abandon, engines))
         raise
@@ -442,12 +443,13 @@ class _RunOnThread:
     """A run on a thread of its own, which another thread may cancel.
 
     Attributes:
-        over: set when it has ended.
+        over: holds something for each of two that wait, once it has ended. An `Event` would do, but for Ctrl-C, which
+            may hit it in the middle and leave its lock taken for ever; a simple queue's `get` is one step.
         ended: gives its value or raises what it raised.
     """
 
     def __init__(self) -> None:
-        self.over = threading.Event()
+        self.over: SimpleQueue[None] = SimpleQueue()
         self.ended: Callable[[], Any] = bool
         self._lock = threading.Lock()
         self._asked = False
@@ -461,7 +463,8 @@ class _RunOnThread:
             self.ended = partial(_raise, error)
         else:
             self.ended = lambda: value
-        self.over.set()
+        self.over.put(None)
+        self.over.put(None)
 
     async def _begin(self, main: Coroutine[Any, Any, Any]) -> Any:
         with self._lock:
