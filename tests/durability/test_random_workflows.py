@@ -91,6 +91,7 @@ class Broken:
         place.runs += 1
         self.run_id = f"run{place.runs}"
         self.ledger = Ledger(place.folder / self.run_id, synced=False)
+        self.has_failed = False
 
     def run(self, durability: Any) -> tuple[Any, BaseException | None]:
         program = perform(Program(self.workflow, self.ledger))
@@ -107,7 +108,12 @@ class Broken:
             return None, error
 
     def committed(self, effects: list[Effect]) -> set[str]:
-        return committed(self.run_id, self.place.store.records(self.run_id), effects)
+        records = self.place.store.records(self.run_id)
+        self.has_failed = self.has_failed or any(record.kind == "failed" for record in records)
+        if self.has_failed:
+            # What a failure had pruned is wanted after all when that has healed.
+            records = [record for record in records if record.kind != "skipped"]
+        return committed(self.run_id, records, effects)
 
     def tell(self, moments: list[int], durability: Any) -> None:
         final: set[str] = set()
@@ -128,8 +134,9 @@ class Broken:
 
     def may_raise(self, error: BaseException) -> bool:
         """Whether it may have come to its own end, before it was known that the store had failed."""
-        if isinstance(self.prediction.outcome, Skipped) and type(error).__name__ == "DependencyMissingError":
-            return True
+        if type(error).__name__ == "DependencyMissingError":
+            # Or what failed in the first run has healed in a resumed one, and now other branches are taken.
+            return isinstance(self.prediction.outcome, Skipped) or bool(self.prediction.ledger.failures)
         if isinstance(error, Boom):
             # A failed attempt that was not repeated, because the run had been stopped meanwhile.
             return True

@@ -48,9 +48,24 @@ def build_graph(target: Any, registry: NodeRegistry | None = None) -> tuple[Grap
 
 def build(root: LazyResult[Any]) -> Graph:
     """Build the graph of one lazy value; what the engine calls."""
+    if _is_lone(root):
+        # The turn of a loop, again and again: the same as below in a third of the time.
+        return Graph([root], {root: 0}, 0, [()], [None], [], [], {})
     found = _discover(root)
     found.sort(key=_by_order)
     return _Numbering(found).connect(root)
+
+
+def _is_lone(lazy: LazyResult[Any]) -> bool:
+    """Whether a lazy value is one plain call of literals."""
+    return (
+        type(lazy) is Call
+        and lazy.packed is None
+        and lazy.policy is None
+        and not lazy.kwargs
+        and PLAIN.issuperset(map(type, lazy.args))
+        and is_plain(lazy.task)
+    )
 
 
 def _discover(root: LazyResult[Any]) -> list[LazyResult[Any]]:

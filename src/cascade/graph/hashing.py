@@ -8,13 +8,13 @@ graph. A template id covers the same without literals, so that turns of a loop h
 
 from __future__ import annotations
 
-from collections import Counter
 from functools import cached_property
 from hashlib import blake2b
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from cascade.graph.atoms import ATOMS, DIGEST_SIZE
-from cascade.graph.code import task_identity
+from cascade.graph.code import is_local, task_identity
 from cascade.graph.digest import combine, digest
 from cascade.graph.model import KIND_OF
 from cascade.spec.input import Input
@@ -35,6 +35,9 @@ def identities_of(graph: Graph) -> Identities:
     return Identities(graph)
 
 
+_UNCHANGING = frozenset(ATOMS) - {bytearray}
+
+
 class Identities:
     """The structural and template ids of a graph's nodes, by index."""
 
@@ -45,6 +48,30 @@ class Identities:
     def keys(self) -> list[bytes]:
         """The structural ids as bytes; `UndigestibleError` if a literal has no sure content."""
         return self._tokens(literals=True)
+
+    def key(self, index: int) -> bytes:
+        """The structural id of a node as bytes."""
+        return self.keys[index]
+
+    def compute(self) -> None:
+        """Compute the structural ids now; `UndigestibleError` if a literal has no sure content."""
+        _ = self.keys
+
+    @property
+    def can_wait(self) -> bool:
+        """Whether the ids are sure to be the same whenever they are computed; true of plain calls of plain values."""
+        for lazy in self._graph.lazies:
+            if type(lazy) is not Call or lazy.packed is not None or lazy.kwargs or lazy.policy is not None:
+                return False
+            function = lazy.task.function
+            if type(function) is not FunctionType or is_local(function):
+                return False
+            if function.__code__.co_qualname != function.__qualname__:
+                return False
+            for value in lazy.args:
+                if type(value) not in _UNCHANGING and not is_lazy(value):
+                    return False
+        return True
 
     @cached_property
     def structural(self) -> list[str]:
@@ -59,7 +86,7 @@ class Identities:
     def _tokens(self, *, literals: bool) -> list[bytes]:
         graph = self._graph
         tokens = [b""] * len(graph)
-        seen: Counter[bytes] = Counter()
+        seen: dict[bytes, int] = {}
         heads: dict[Task[..., Any], bytes] = {}
         # Values only depend on values that were declared before them, but for the order that sequences add.
         for index in sorted(range(len(graph)), key=lambda index: graph.lazies[index].order):
@@ -72,8 +99,8 @@ class Identities:
                 parts = [_own_token(lazy, literals), _policy_token(lazy)]
                 parts.extend(tokens[graph.index_of[source]] for source in dependencies_of(lazy))
                 token = combine(KIND_OF[type(lazy)].value, *parts)
-            occurrence = seen[token]
-            seen[token] += 1
+            occurrence = seen.get(token, 0)
+            seen[token] = occurrence + 1
             if occurrence:
                 token = combine("occurrence", token, occurrence.to_bytes(8, "big"))
             tokens[index] = token

@@ -15,7 +15,7 @@ from cascade.runtime.mapping import MapExecution
 from cascade.runtime.plan import AT_ONCE, DECIDE, MAP
 from cascade.runtime.resolvers import ArgumentResolver
 from cascade.runtime.returned import Turn
-from cascade.runtime.run import here
+from cascade.runtime.run import helper_of
 from cascade.runtime.scheduler import MISSING, Scheduler
 from cascade.runtime.trouble import annotate, carried, missing_target
 from cascade.spec.lazy_types import Call, MappedLazyResult
@@ -72,9 +72,7 @@ class Places:
             state.result(parent.place_id(place), value)
         if journal is not None and journaled:
             try:
-                if journal.value(parent, place, value, began, attempt):
-                    if here.helper is not None:
-                        journal.wait_for_room()
+                if journal.value(parent, place, value, began, attempt, helper_of(self._run)):
                     return
             except BaseException as error:
                 self.fail(parent, place, error, due)
@@ -84,13 +82,13 @@ class Places:
         self.complete(parent, place, value, due)
 
     def committed(self, places: list[tuple[Any, int, Any]]) -> None:
-        """Complete places whose values are safe; on the thread of a store, which must not run code of users."""
+        """Complete places whose values are safe; on a thread that has the store, and must not run code of users."""
         due: Due = []
         for parent, place, value in places:
             self.complete(parent, place, value, due)
         if due:
             self._strategy.on_loop(partial(self.advance_on_loop, due))
-        self._dispatcher.workers.ensure()
+        self._dispatcher.workers.ensure_others()
 
     def has_recalled(self, parent: Scheduler | MapExecution, place: int, due: Due) -> bool:
         """Settle a place if it has ended, or gone on with something, when the run was under way before."""

@@ -170,6 +170,7 @@ class PlainCalls:
                 teller.finished(mapping, place, name, began, result=value)
                 strategy.places.conclude(mapping, place, value, due, began=began)
         helper.has_called()
+        helper.wake_writer()
 
     def _has_better_to_do(self, mapping: MapExecution) -> bool:
         """Whether workers must look up, a map has no room, or a node or a run that is preferred to it waits."""

@@ -287,14 +287,16 @@ class Helper(Caller):
     Attributes:
         lane: the helpers that it is one of.
         is_surplus: whether there are enough helpers without it.
+        unwritten: the journal for which it has left entries that nobody was called to write.
     """
 
-    __slots__ = ("is_surplus", "lane")
+    __slots__ = ("is_surplus", "lane", "unwritten")
 
     def __init__(self, run: Run, lane: WorkerLane) -> None:
         super().__init__(run)
         self.lane = lane
         self.is_surplus = False
+        self.unwritten: Journal | None = None
 
     def begin_waiting(self) -> None:
         """Leave the run's other nodes to other helpers meanwhile."""
@@ -314,6 +316,12 @@ class Helper(Caller):
         if self.permit is not None:
             self.give_permit_back()
 
+    def wake_writer(self) -> None:
+        """Have what it has left for the store written while it does other things."""
+        if self.unwritten is not None:
+            journal, self.unwritten = self.unwritten, None
+            journal.wake_writer()
+
 
 class _Here(threading.local):
     helper: Helper | None = None
@@ -321,6 +329,12 @@ class _Here(threading.local):
 
 here: Final = _Here()
 """What this thread is doing."""
+
+
+def helper_of(run: Run) -> Helper | None:
+    """What this thread is doing, if that is to help with a run; a run nested in its call is not that run."""
+    helper = here.helper
+    return helper if helper is not None and helper.run is run else None
 
 
 def run_here() -> Run | None:

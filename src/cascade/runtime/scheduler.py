@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 from cascade.runtime.plan import DECIDE, THREAD, Plan
 
 if TYPE_CHECKING:
+    from cascade.graph.hashing import Identities
     from cascade.graph.model import Graph
     from cascade.runtime.flow import FlowManager
     from cascade.runtime.mapping import MapExecution
@@ -91,7 +92,7 @@ class Scheduler:
         rescue: what turns a skipped target into a value after all; see `FlowManager.tail_of`.
         usual: where each node goes when it is ready and nothing it needs was skipped.
         scope: what a durable run calls the graph.
-        keys: what it calls the nodes.
+        identities: what it calls the nodes.
         left: the graph that it is a tail of and that is given up, until it begins.
         recalled: the nodes that have ended before, in a durable run that goes on.
     """
@@ -103,8 +104,8 @@ class Scheduler:
         "failed",
         "flow",
         "graph",
+        "identities",
         "keeps_all",
-        "keys",
         "left",
         "listed",
         "maps",
@@ -160,7 +161,7 @@ class Scheduler:
         self.returned: dict[int, Ending] = {}
         self.rescue: tuple[tuple[Any, ...], ...] = ()
         self.scope = b""
-        self.keys: list[bytes] = []
+        self.identities: Identities | None = None
         self.left: Scheduler | None = None
         self.recalled: dict[int, Record] = {}
 
@@ -185,7 +186,8 @@ class Scheduler:
 
     def key_of(self, place: int) -> tuple[bytes, bytes]:
         """What a durable run calls a node."""
-        return self.scope, self.keys[place]
+        assert self.identities is not None
+        return self.scope, self.identities.key(place)
 
     def label_of(self, place: int) -> str:
         """What people call a node within its graph."""

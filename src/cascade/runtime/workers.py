@@ -76,6 +76,12 @@ class WorkerLane:
         if asks:
             self._ask()
 
+    def ensure_others(self) -> None:
+        """The same, unless this is a helper of the run, which takes what is ready next; without the lock."""
+        helper = here.helper
+        if helper is None or helper.lane is not self:
+            self.ensure()
+
     def _asks_locked(self) -> bool:
         pool = self._pool
         if self._asked or self._crowded or pool is None or self._at_work >= pool.max_workers:
@@ -180,13 +186,17 @@ class WorkerLane:
                     if not due:
                         unit, asks = self._next_locked(helper)
                 if due:
+                    helper.wake_writer()
                     places.advance(due)
                     with lock:
                         unit, asks = self._next_locked(helper)
+                if helper.unwritten is not None:
+                    unit, asks = self._next_written(helper, unit, asks)
         except BaseException as defect:
             # Nothing of users is called outside their own handlers: better a run that fails than one that hangs.
             strategy.stop(defect)
         helper.has_called()
+        helper.wake_writer()
         here.helper = None
         with lock:
             self._helpers -= 1
@@ -197,6 +207,19 @@ class WorkerLane:
         if gone and strategy.settling:
             strategy.has_become_quiet()
         strategy.run.clock.idle()
+
+    def _next_written(
+        self, helper: Helper, unit: tuple[Scheduler, int] | None, asks: bool
+    ) -> tuple[tuple[Scheduler, int] | None, bool]:
+        """The next node, with the value of the last one still to be committed: if there is none, it comes of that."""
+        journal = helper.unwritten
+        if unit is not None or journal is None:
+            helper.wake_writer()
+            return unit, asks
+        helper.unwritten = None
+        journal.write_here()
+        with self._strategy.lock:
+            return self._next_locked(helper)
 
     def _next_locked(self, helper: Helper) -> tuple[tuple[Scheduler, int] | None, bool]:
         """The next node for a helper, if it stays, and whether another helper shall be asked for."""

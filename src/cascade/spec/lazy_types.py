@@ -167,7 +167,7 @@ class LazyResult(Fluent, Generic[R_co]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Lazy values travel between processes as what a task returned; the line of their making stays behind."""
-        state = {slot: getattr(self, slot) for slot in _slots_of(type(self)) if slot not in _OWN_TO_A_PROCESS}
+        state = {slot: getattr(self, slot) for slot in _travelling_slots(type(self))}
         return _remade, (type(self), state)
 
 
@@ -198,8 +198,18 @@ for _name in ("neg", "int", "float", "index"):
 _OWN_TO_A_PROCESS: Final = frozenset({"code", "instruction", "order"})
 
 
+_travelling: Final[dict[type, list[str]]] = {}
+
+
 def _slots_of(kind: type) -> list[str]:
     return [slot for base in kind.__mro__ for slot in getattr(base, "__slots__", ()) if slot != "__weakref__"]
+
+
+def _travelling_slots(kind: type) -> list[str]:
+    found = _travelling.get(kind)
+    if found is None:
+        found = _travelling[kind] = [slot for slot in _slots_of(kind) if slot not in _OWN_TO_A_PROCESS]
+    return found
 
 
 def _remade(kind: type[LazyResult[Any]], state: Mapping[str, Any]) -> LazyResult[Any]:

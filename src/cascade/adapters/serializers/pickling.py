@@ -63,16 +63,23 @@ class _Pickler(pickle.Pickler):
     def reducer_override(self, obj: Any, /) -> Any:
         named: Any
         wanted: Any
-        if isinstance(obj, Secret):
-            raise TypeError(NOT_KEPT)
-        if type(obj) is Task:
+        kind = type(obj)
+        if kind is Task:
             named, wanted = obj.function, obj
-        elif type(obj) is FunctionType or (isinstance(obj, type) and obj.__module__ == "__main__"):
+        elif kind is FunctionType or kind is type or issubclass(kind, type):
+            if obj.__module__ != "__main__" and (kind is not FunctionType or obj.__module__.startswith("cascade.")):
+                return NotImplemented
             named = wanted = obj
+        elif isinstance(obj, Secret):
+            raise TypeError(NOT_KEPT)
         else:
             return NotImplemented
         if not isinstance(named, (FunctionType, type)) or is_local(named):
             return NotImplemented
+        if _is_at_hand(named, wanted):
+            # Most are: the same as below in a third of the time, which loops feel at every turn.
+            is_for_pickle = wanted is named and named.__module__ != "__main__"
+            return NotImplemented if is_for_pickle else (look_up, (qualified_name(named),))
         name = qualified_name(named)
         try:
             found = look_up(name)
@@ -84,6 +91,14 @@ class _Pickler(pickle.Pickler):
         if type(found) is Task and found.function is wanted:
             return function_of, (name,)
         return NotImplemented
+
+
+def _is_at_hand(named: Any, wanted: Any) -> bool:
+    """Whether the module that a definition is from has it, or the task made of it, under its plain name."""
+    module = sys.modules.get(named.__module__)
+    if module is None or named.__module__ == name_of_module("__main__") != "__main__":
+        return False
+    return module.__dict__.get(named.__qualname__) is wanted
 
 
 def look_up(name: str) -> Any:

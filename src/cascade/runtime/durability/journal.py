@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from cascade.runtime.durability.ownership import Ownership
     from cascade.runtime.durability.writer import Writer
     from cascade.runtime.mapping import MapExecution
+    from cascade.runtime.run import Helper
     from cascade.runtime.scheduler import Continuation, Scheduler
     from cascade.spec.lazy_types import LazyResult
     from cascade.spec.protocols import Clock, Serializer, Store
@@ -56,14 +57,14 @@ class Journal:
 
     Args:
         ownership: the right to write the run.
-        writer: the store's thread.
+        writer: writes what ends.
         serializer: turns values into signed bytes.
         clock: what times are taken from.
         records: what is known of the run from earlier.
         waits: whether what follows waits until an ending is committed.
 
     Attributes:
-        committed: called on the writer's thread with the places that are complete: continuation, place, value.
+        committed: called by who has the store, with the places that are complete: continuation, place, value.
         failed: called there when the store has failed for good, or another process owns the run.
     """
 
@@ -116,12 +117,15 @@ class Journal:
         from cascade.graph.hashing import identities_of
 
         scheduler.scope = scope
-        scheduler.keys = identities_of(scheduler.graph).keys
+        scheduler.identities = identities = identities_of(scheduler.graph)
         known = self._known.pop(scope, None)
         if known:
-            found = {index: known[key] for index, key in enumerate(scheduler.keys) if key in known}
+            found = {index: known[key] for index, key in enumerate(identities.keys) if key in known}
             if found:
                 scheduler.recall(found)
+        elif len(scheduler.graph) > 1 or not identities.can_wait:
+            # The turn of a loop is most often left behind without anybody having asked what its call is called.
+            identities.compute()
 
     def enter_map(self, mapping: MapExecution) -> None:
         """Name the items of a map, and find out which of them have ended before."""
@@ -165,8 +169,14 @@ class Journal:
 
     # What ends now.
 
-    def value(self, parent: Continuation, place: int, value: Any, began: float | None, attempt: int) -> bool:
-        """Note the value of a place; whether it is complete only when `committed` tells."""
+    def value(
+        self, parent: Continuation, place: int, value: Any, began: float | None, attempt: int, helper: Helper | None
+    ) -> bool:
+        """Note the value of a place; whether it is complete only when `committed` tells.
+
+        Args:
+            helper: the worker thread that this is, which will `write_here` or `wake_writer` before anything else.
+        """
         signal: int | None = None
         if type(value) is TakenSignal:
             signal, value = value.number, value.value
@@ -176,11 +186,16 @@ class Journal:
             parent, place, "value" if payload is not None else "volatile", began, attempt, payload, preview(value)
         )
         waits = self.waits and payload is not None
-        self._submit(Entry(self, record, (parent, place, value) if waits else None, signal=signal))
+        self._submit(Entry(self, record, (parent, place, value) if waits else None, signal=signal), helper)
         return waits
 
-    def wait_for_room(self) -> None:
-        """Hold up a thread whose calls end faster than the store takes their values."""
+    def write_here(self) -> None:
+        """Commit on this thread what was noted, as nothing else can be done before that."""
+        self._writer.write_here()
+
+    def wake_writer(self) -> None:
+        """Have what was noted committed meanwhile; holds up a thread whose calls end faster than the store writes."""
+        self._writer.ring()
         self._writer.wait_for_room()
 
     def mapped(self, mapping: MapExecution, began: float) -> None:
@@ -208,14 +223,20 @@ class Journal:
         self._submit(Entry(self, record))
 
     def continues(
-        self, scheduler: Scheduler, lazy: LazyResult[Any], left: Scheduler | None, then: Callable[[], object]
+        self,
+        scheduler: Scheduler,
+        lazy: LazyResult[Any],
+        left: Scheduler | None,
+        then: Callable[[], object],
+        helper: Helper | None,
     ) -> bool:
         """Note that a place goes on with what its call returned.
 
         Args:
             scheduler: the graph of what goes on; it is named here.
             left: the graph in whose place it goes on, which is given up.
-            then: called on the writer's thread when this is committed.
+            then: called by who has the store, when this is committed.
+            helper: the worker thread that this is, as for `value`.
 
         Returns:
             Whether `then` will be called; otherwise the caller goes on at once.
@@ -242,7 +263,7 @@ class Journal:
             record = self._record(waiting, place, "continues", None, 1, payload, None)
             record = record._replace(turn=scheduler.turn, inner=inner)
         self._inner[scope, node] = inner
-        self._submit(Entry(self, record, None, dropped, then if self.waits else None))
+        self._submit(Entry(self, record, None, dropped, then if self.waits else None), helper)
         return self.waits
 
     def _leave(self, left: Scheduler) -> tuple[bytes, ...]:
@@ -296,15 +317,20 @@ class Journal:
             scope, node, kind, 0, label, parent.name_of(place), attempt, since, now, detail, shown, payload, inner
         )
 
-    def _submit(self, entry: Entry) -> None:
-        if self._error is None:
+    def _submit(self, entry: Entry, helper: Helper | None = None) -> None:
+        if self._error is not None:
+            return
+        if helper is None:
             self._writer.submit(entry)
+        else:
+            helper.unwritten = self
+            self._writer.leave(entry)
 
     async def signals(self) -> list[Signal]:
         """The signals of the run that were not taken."""
         return await self._writer.call(partial(self._writer.store.signals, self.run_id))
 
-    # On the writer's thread.
+    # By who has the store.
 
     def commit(self, store: Store, entries: list[Entry], lease_until: float) -> None:
         """Write what has come, and let what waited for it go on."""

@@ -1,10 +1,11 @@
-"""The one thread that talks to a store: everything that waits for it goes in one transaction."""
+"""Who writes to a store: one at a time, and everything that waits goes in one transaction."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -59,10 +60,13 @@ class Entry:
 class Writer:
     """Writes the journals of all runs of one engine, in the order in which their entries come.
 
-    A group is what has come while the one before was written: nothing is held back to fill it.
+    A group is what has come while the one before was written: nothing is held back to fill it. One thread at a time has
+    the store, most often the writer's own. A worker thread that has nothing else to do, as in a chain, makes the commit
+    itself that its next call waits for: that saves handing over twice, 40 us of the 180 that a step costs beside the
+    disk (2-core development machine).
 
     Args:
-        store: the store, which belongs to this thread from now on.
+        store: the store, which belongs to this object from now on.
         clock: what leases are measured by.
         lease: for how long an owner that writes nothing keeps its run, in seconds.
     """
@@ -71,83 +75,119 @@ class Writer:
         self.store = store
         self.lease = lease
         self._clock = clock
-        self._queue: SimpleQueue[Entry | Callable[[], object] | None] = SimpleQueue()
+        self._waiting: deque[Entry | Callable[[], object]] = deque()
+        self._bell: SimpleQueue[None] = SimpleQueue()
+        self._turn = threading.Lock()
         self._journals: dict[Journal, float] = {}
         self._room = threading.Condition()
-        self._lost: BaseException | None = None
+        self._held_up = 0
+        self._closed = False
         self._thread = threading.Thread(target=self._work, name="cascade-store", daemon=True)
         self._thread.start()
 
     def submit(self, entry: Entry) -> None:
         """Have a record written, after all that were submitted before; from any thread."""
-        self._queue.put(entry)
+        self._put(entry)
+
+    def leave(self, entry: Entry) -> None:
+        """The same, but whoever calls this will at once `ring`, or `write_here`."""
+        self._waiting.append(entry)
+
+    def ring(self) -> None:
+        """Have the writer's own thread write what waits."""
+        self._bell.put(None)
+
+    def write_here(self) -> None:
+        """Write what waits on this thread, unless another one is at it, which then goes on with it."""
+        if self._turn.acquire(blocking=False):
+            try:
+                while self._waiting and type(self._waiting[0]) is Entry:
+                    self._work_once()
+            finally:
+                self._turn.release()
+        if self._waiting:
+            self.ring()
 
     def wait_for_room(self) -> None:
         """Hold up a worker thread that is far ahead of the store: what waits is kept in memory."""
-        if self._queue.qsize() > _MOST_WAITING:
+        if len(self._waiting) > _MOST_WAITING:
             with self._room:
-                self._room.wait_for(lambda: self._queue.qsize() <= _MOST_WAITING // 2, timeout=1.0)
+                self._held_up += 1
+                self._room.wait_for(lambda: len(self._waiting) <= _MOST_WAITING // 2, timeout=1.0)
+                self._held_up -= 1
 
     async def call(self, function: Callable[[], T]) -> T:
-        """Have the thread call something with the store, after all that was submitted before."""
+        """Have the writer's own thread call something with the store, after all that was submitted before."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        self._queue.put(partial(_answer, loop, future, function))
+        self._put(partial(_answer, loop, future, function))
         return await future
 
     def post(self, function: Callable[[], object]) -> None:
         """The same without waiting for it; a failure is logged."""
-        self._queue.put(partial(_attempted, function))
+        self._put(partial(_attempted, function))
 
     def enlist(self, journal: Journal) -> None:
-        """Renew a run's lease from now on; on the thread."""
+        """Renew a run's lease from now on; by who has the store."""
         self._journals[journal] = self._clock.monotonic()
 
     def dismiss(self, journal: Journal) -> None:
-        """Renew a run's lease no more; on the thread."""
+        """Renew a run's lease no more; by who has the store."""
         self._journals.pop(journal, None)
 
     def close(self) -> None:
         """Write what waits, close the store, and end the thread."""
         if self._thread.is_alive():
-            self._queue.put(None)
+            self._put(self._close)
             self._thread.join()
 
-    def _work(self) -> None:
-        get = self._queue.get
-        held: Callable[[], object] | None = None
+    def _close(self) -> None:
+        self._closed = True
+
+    def _put(self, item: Entry | Callable[[], object]) -> None:
+        self._waiting.append(item)
         try:
-            while True:
+            is_first = self._waiting[0] is item
+        except IndexError:
+            return
+        # Whoever takes what came before it looks again afterwards.
+        if is_first:
+            self.ring()
+
+    def _work(self) -> None:
+        try:
+            while not self._closed:
                 try:
-                    item = get(timeout=self._until_renewal())
+                    self._bell.get(timeout=self._until_renewal())
                 except Empty:
-                    self._renew()
+                    with self._turn:
+                        self._renew()
                     continue
-                group: list[Entry] = []
-                while isinstance(item, Entry):
-                    group.append(item)
-                    if len(group) >= _MOST_IN_GROUP:
-                        break
-                    try:
-                        item = get(block=False)
-                    except Empty:
-                        break
-                else:
-                    if item is None:
-                        self._write(group)
-                        return
-                    assert not isinstance(item, Entry)
-                    held = item
-                if group:
-                    self._write(group)
-                if held is not None:
-                    call, held = held, None
-                    call()
-                self._renew()
-                with self._room:
-                    self._room.notify_all()
+                with self._turn:
+                    while self._waiting and not self._closed:
+                        self._work_once()
         finally:
             self.store.close()
+
+    def _work_once(self) -> None:
+        """Write a group, or call what comes before one; by who has the store."""
+        waiting = self._waiting
+        group: list[Entry] = []
+        while waiting and len(group) < _MOST_IN_GROUP:
+            item = waiting[0]
+            if not isinstance(item, Entry):
+                if not group:
+                    waiting.popleft()
+                    item()
+                break
+            group.append(item)
+            waiting.popleft()
+        if group:
+            self._write(group)
+        self._renew()
+        if self._held_up:
+            with self._room:
+                self._room.notify_all()
 
     def _write(self, group: list[Entry]) -> None:
         by_journal: dict[Journal, list[Entry]] = {}
@@ -159,9 +199,10 @@ class Writer:
                 self._journals[journal] = self._clock.monotonic()
 
     def _until_renewal(self) -> float | None:
-        if not self._journals:
+        renewed = list(self._journals.values())
+        if not renewed:
             return None
-        due = min(self._journals.values()) + self.lease / _RENEWALS_IN_LEASE
+        due = min(renewed) + self.lease / _RENEWALS_IN_LEASE
         return max(0.0, due - self._clock.monotonic())
 
     def _renew(self) -> None:

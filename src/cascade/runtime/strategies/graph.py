@@ -17,6 +17,7 @@ from cascade.runtime.loop_watch import LOOP_WATCH
 from cascade.runtime.places import Places
 from cascade.runtime.preview import describe_error
 from cascade.runtime.progress import Past, name_of_target
+from cascade.runtime.run import helper_of
 from cascade.runtime.scheduler import MISSING, Scheduler
 from cascade.runtime.spare_loop import is_spare
 from cascade.spec.exceptions import RunCancelledError, RunFailedGroup
@@ -320,7 +321,8 @@ class GraphExecutionStrategy:
             return
         left, scheduler.left = scheduler.left, None
         try:
-            waits = journal.continues(scheduler, lazy, left, partial(self._begin_committed, scheduler))
+            then = partial(self._begin_committed, scheduler)
+            waits = journal.continues(scheduler, lazy, left, then, helper_of(self.run))
         except BaseException as error:
             if scheduler.parent is None:
                 self.stop(error)
@@ -331,12 +333,12 @@ class GraphExecutionStrategy:
             self.begin(scheduler, due, last=last)
 
     def _begin_committed(self, scheduler: Scheduler) -> None:
-        """On the thread of a store, which must not run code of users."""
+        """On a thread that has the store, and must not run code of users."""
         due: Due = []
         self.begin(scheduler, due)
         if due:
             self.on_loop(partial(self.places.advance_on_loop, due))
-        self.dispatcher.workers.ensure()
+        self.dispatcher.workers.ensure_others()
 
     def _tail(self, scheduler: Scheduler, index: int) -> tuple[tuple[Any, ...], ...] | None:
         """Whether nothing of a graph is left but this node and connectors that hand its value to the target."""

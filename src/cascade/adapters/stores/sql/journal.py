@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cascade.adapters.stores.sql.ledger import Ledger, places_of_run
-from cascade.adapters.stores.sql.rows import record_to_row
+from cascade.adapters.stores.sql.rows import record_to_row, result_of_row
 
 if TYPE_CHECKING:
     from cascade.adapters.stores.sql.database import Cursor
@@ -47,13 +47,15 @@ class Journal:
         records: Sequence[Record],
         dropped: Iterable[bytes],
         files: Mapping[int, bytes],
-        update_owner: Callable[[int], None],
+        now: float,
+        lease_until: float | None,
     ) -> set[bytes]:
         """Drop scopes and keep records.
 
         Args:
             files: the digests of payloads that are in files, by the records' positions in `records`.
-            update_owner: updates the row of the run's owner, if the epoch is right, with the number of records.
+            now: the time of the write.
+            lease_until: when the owner's lease runs out; `None` if that stays as it is.
 
         Returns:
             The digests of files that may not be used any more.
@@ -67,6 +69,7 @@ class Journal:
         self._ledger = None
         ledger.has_files = ledger.has_files or bool(files)
         spans = [(known.first, known.last, scope) for scope in dropped if (known := ledger.drop(scope)) is not None]
+        results: list[tuple[Any, ...]] = []
         added: list[tuple[Any, ...]] = []
         replaced: list[tuple[Any, ...]] = []
         for position, record in enumerate(records):
@@ -76,17 +79,27 @@ class Journal:
             if place is None:
                 place = ledger.next_place
                 ledger.note(place, scope, node, kind)
-                added.append(record_to_row(record, place, file))
+                row = record_to_row(record, place, file)
+                result = result_of_row(row)
+                if result is None:
+                    added.append(row)
+                else:
+                    results.append(result)
             else:
                 replaced.append((*record_to_row(record, place, file)[3:], place))
 
         # First of all statements, since it locks the run: whoever takes it over waits, or has it already.
-        update_owner(ledger.count)
+        if lease_until is None:
+            cursor.execute(sql.count_records, (now, ledger.count, self.run, self.epoch))
+        else:
+            cursor.execute(sql.renew_lease, (lease_until, now, ledger.count, self.run, self.epoch))
         if cursor.rowcount != 1:
             raise NotTheOwner
         freed = self._files_let_go(cursor, spans, replaced) if ledger.has_files else set[bytes]()
         for span in spans:
             cursor.execute(sql.drop_scope, span)
+        if results:
+            cursor.executemany(sql.add_result, results)
         if added:
             cursor.executemany(sql.add_record, added)
         if replaced:

@@ -19,6 +19,8 @@ from cascade.adapters.stores.sql.schema import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from sqlalchemy import ClauseElement
     from sqlalchemy.engine.interfaces import Dialect
 
@@ -32,8 +34,8 @@ class Statements:
             assert tuple(compiled.positiontup or ()) == parameters, (compiled.positiontup, parameters)
             return str(compiled)
 
-        def insertion(table: Table, *, without: str = "") -> str:
-            columns = [column.name for column in table.columns if column.name != without]
+        def insertion(table: Table, *, without: Collection[str] = ()) -> str:
+            columns = [column.name for column in table.columns if column.name not in without]
             values: dict[str, Any] = {name: bindparam(name) for name in columns}
             return sql(insert(table).values(values).inline(), *columns)
 
@@ -65,7 +67,7 @@ class Statements:
         self.find_run = sql(one_run.where(given(runs.c.key, "key_")), "key_")
         self.all_runs = sql(one_run.order_by(runs.c.created.desc(), runs.c.number.desc()))
         self.run_number = sql(select(runs.c.number).where(given(runs.c.key, "key_")), "key_")
-        self.add_run = insertion(runs, without="number")
+        self.add_run = insertion(runs, without={"number"})
         self.add_owner = insertion(owners)
         self.set_status = sql(
             update(runs)
@@ -122,6 +124,7 @@ class Statements:
             "last",
         )
         self.add_record = insertion(records)
+        self.add_result = insertion(records, without=NOT_OF_RESULTS)
         self.replace_record = sql(
             update(records)
             .where(given(records.c.place, "place_"))
@@ -144,7 +147,7 @@ class Statements:
         self.files_of_run = sql(select(records.c.file).where(in_range, records.c.file.is_not(None)), "first", "last")
         self.remove_records = sql(delete(records).where(in_range), "first", "last")
 
-        self.add_signal = insertion(signals, without="number")
+        self.add_signal = insertion(signals, without={"number"})
         self.find_signal = sql(select(signals.c.number).where(given(signals.c.token, "token_")), "token_")
         self.signals = sql(select(signals).where(given(signals.c.key, "key_")).order_by(signals.c.number), "key_")
         self.take_signal = sql(
@@ -221,6 +224,9 @@ class Statements:
             "file_2",
         )
 
+
+NOT_OF_RESULTS: Final = frozenset({"detail", "file", "inner"})
+"""What a record of a small result does not have. `None` is not given as a value: each costs the driver 0.9 us."""
 
 _OWNER = ("epoch", "host", "owner", "claim", "lease_until", "updated", "records", "checksum")
 _REPLACED = tuple(column.name for column in records.columns if column.name not in {"place", "scope", "node"})

@@ -213,18 +213,10 @@ class SqlStore:
         self, run_id: str, epoch: int, records: Sequence[Record], dropped: Sequence[bytes], lease_until: float
     ) -> None:
         reach("store.write.begin")
-
-        def renew(cursor: Cursor, run: int, count: int) -> None:
-            cursor.execute(self._sql.renew_lease, (lease_until, self._clock.now(), count, run, epoch))
-
-        self._write("store.write", run_id, epoch, records, dropped, renew)
+        self._write("store.write", run_id, epoch, records, dropped, lease_until)
 
     def take_signal(self, run_id: str, epoch: int, number: int, record: Record) -> None:
-        def take(cursor: Cursor, run: int, count: int) -> None:
-            cursor.execute(self._sql.take_signal, (number, key_of(run_id)))
-            cursor.execute(self._sql.count_records, (self._clock.now(), count, run, epoch))
-
-        self._write("store.signal", run_id, epoch, (record,), (), take)
+        self._write("store.signal", run_id, epoch, (record,), (), signal=number)
 
     def _write(
         self,
@@ -233,34 +225,33 @@ class SqlStore:
         epoch: int,
         records: Sequence[Record],
         dropped: Iterable[bytes],
-        update_owner: Callable[[Cursor, int, int], None],
+        lease_until: float | None = None,
+        signal: int | None = None,
     ) -> None:
-        """Write records in one transaction with an update of the owner of the run, whose epoch must be right."""
+        """Write records, and take a signal with them, in one transaction as the owner of the run."""
         doing = f"write to the run {run_id!r}"
         files = self._payloads.write_all(doing, records)
-        freed: set[bytes] = set()
 
-        def work(cursor: Cursor) -> Journal:
+        def work(cursor: Cursor) -> tuple[Journal, set[bytes]]:
             journal = self._journal(cursor, doing, run_id, epoch)
-            run = journal.run
-            freed.clear()
             try:
-                freed.update(
-                    journal.write(cursor, records, dropped, files, lambda count: update_owner(cursor, run, count))
-                )
+                freed = journal.write(cursor, records, dropped, files, self._clock.now(), lease_until)
             except NotTheOwner:
                 raise _owned(run_id, self._find(cursor, doing, key_of(run_id))) from None
+            if signal is not None:
+                cursor.execute(self._sql.take_signal, (signal, key_of(run_id)))
             for position, digest in files.items():
                 self._payloads.ensure(digest, records[position].payload)
-            return journal
+            return journal, freed
 
         try:
-            journal = self._database.transact(doing, work, point=point)
+            journal, freed = self._database.transact(doing, work, point=point)
         except RunOwnedError:
             self._journals.pop(run_id, None)
             raise
         journal.committed()
-        self._payloads.remove_unused(doing, freed.difference(files.values()))
+        if freed:
+            self._payloads.remove_unused(doing, freed.difference(files.values()))
 
     def _journal(self, cursor: Cursor, doing: str, run_id: str, epoch: int) -> Journal:
         journal = self._journals.get(run_id)
