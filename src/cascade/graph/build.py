@@ -113,6 +113,7 @@ class _Numbering:
         index_of = self.index_of
         needs = self.needs.append
         references = self.references.append
+        plain: object = None
         for index, lazy in enumerate(self.lazies):
             if type(lazy) is Call and lazy.packed is None and not lazy.kwargs:
                 args = lazy.args
@@ -134,11 +135,15 @@ class _Numbering:
                     needs(_sources(reference))
                 if lazy.policy is not None or type(reference) is Wiring:
                     self._finish_special(index, lazy)
-                elif not is_plain(lazy.task):
-                    if lazy.task.is_async and is_bare(lazy.task):
-                        self.coroutines.append(index)
-                    else:
-                        self._finish_special(index, lazy)
+                elif lazy.task is plain:
+                    # The same as before it, most often.
+                    continue
+                elif is_plain(lazy.task):
+                    plain = lazy.task
+                elif lazy.task.is_async and is_bare(lazy.task):
+                    self.coroutines.append(index)
+                else:
+                    self._finish_special(index, lazy)
             else:
                 reference = self._wire(lazy)
                 references(reference)
@@ -222,7 +227,10 @@ class _Numbering:
 
     def _merge_pure(self) -> None:
         """Let one node serve all pure calls with equal inputs; values are met in the order of declaration."""
-        if not any(type(lazy) is Call and lazy.task.pure for lazy in self.lazies):
+        for lazy in self.lazies:
+            if type(lazy) is Call and lazy.task.pure:
+                break
+        else:
             return
         first: dict[object, LazyResult[Any]] = {}
         merged: dict[LazyResult[Any], LazyResult[Any]] = {}

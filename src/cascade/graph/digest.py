@@ -68,7 +68,11 @@ def combine(label: str, *parts: bytes) -> bytes:
     """
     lengths = ",".join([str(len(part)) for part in parts])
     head = f"{len(label)}:{label}({lengths})".encode()
-    return blake2b(head + b"".join(parts), digest_size=DIGEST_SIZE, person=b"combine").digest()
+    hashed = blake2b(head, digest_size=DIGEST_SIZE, person=b"combine")
+    # Joined first, they would take 80 bytes each for a moment, of which there may be a million.
+    for part in parts:
+        hashed.update(part)
+    return hashed.digest()
 
 
 class _Frame:

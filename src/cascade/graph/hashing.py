@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from hashlib import blake2b
+from itertools import pairwise
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,8 @@ from cascade.spec.routing import Router
 from cascade.spec.walk import dependencies_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from cascade.graph.model import Graph
     from cascade.spec.containers import Packed
     from cascade.spec.lazy_types import LazyResult
@@ -89,7 +92,7 @@ class Identities:
         seen: dict[bytes, int] = {}
         heads: dict[Task[..., Any], bytes] = {}
         # Values only depend on values that were declared before them, but for the order that sequences add.
-        for index in sorted(range(len(graph)), key=lambda index: graph.lazies[index].order):
+        for index in self._as_declared():
             lazy = graph.lazies[index]
             if type(lazy) is Call and lazy.packed is None and not lazy.kwargs and not _wants_more(lazy):
                 token = self._plain_token(lazy, tokens, heads, literals)
@@ -105,6 +108,13 @@ class Identities:
                 token = combine("occurrence", token, occurrence.to_bytes(8, "big"))
             tokens[index] = token
         return self._with_order(tokens)
+
+    def _as_declared(self) -> Iterable[int]:
+        """The nodes in the order of declaration, which is the order that they have already in most graphs."""
+        lazies = self._graph.lazies
+        if all(earlier.order < later.order for earlier, later in pairwise(lazies)):
+            return range(len(lazies))
+        return sorted(range(len(lazies)), key=lambda index: lazies[index].order)
 
     def _plain_token(
         self, lazy: Call[Any], tokens: list[bytes], heads: dict[Task[..., Any], bytes], literals: bool
@@ -200,12 +210,12 @@ def _argument_tokens(values: tuple[Any, ...], literals: bool, name: str = "argum
 
 def _packed_tokens(packed: Packed, literals: bool) -> list[bytes]:
     tokens: list[bytes] = []
-    for kind, constants, lazies, inner, names in packed.shapes():
+    for kind, constants, wiring, names in packed.shapes():
         tokens.append(
             combine(
                 f"{kind.__module__}.{kind.__qualname__}",
                 digest(constants) if literals else len(constants).to_bytes(8, "big"),
-                f"{lazies}{inner}".encode(),
+                wiring.encode(),
                 digest(names),
             )
         )

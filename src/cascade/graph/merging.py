@@ -48,6 +48,6 @@ def _input(value: Any, merged: Mapping[LazyResult[Any], LazyResult[Any]]) -> obj
 def _steps(lazy: Call[Any], merged: Mapping[LazyResult[Any], LazyResult[Any]]) -> list[object]:
     assert lazy.packed is not None
     found: list[object] = [merged.get(value, value) for value in lazy.packed.lazies]
-    for kind, constants, lazies, inner, names in lazy.packed.shapes():
-        found.append((kind, digest(constants), tuple(lazies), tuple(inner), digest(names)))
+    for kind, constants, wiring, names in lazy.packed.shapes():
+        found.append((kind, digest(constants), wiring, digest(names)))
     return found

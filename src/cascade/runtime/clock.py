@@ -38,13 +38,11 @@ class SystemClock:
         self._order = itertools.count()
         self._thread: threading.Thread | None = None
 
-    def now(self) -> float:
-        """Wall time, in seconds since the epoch."""
-        return time.time()
-
-    def monotonic(self) -> float:
-        """Seconds that never go back; only differences mean anything."""
-        return time.monotonic()
+    # Each event reads the clock twice: these are the functions themselves, which saves a call each.
+    now = staticmethod(time.time)
+    """Wall time, in seconds since the epoch."""
+    monotonic = staticmethod(time.monotonic)
+    """Seconds that never go back; only differences mean anything."""
 
     async def sleep(self, seconds: float) -> None:
         """Let this long pass."""

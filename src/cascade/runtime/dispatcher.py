@@ -119,6 +119,8 @@ class Dispatcher:
                 index = ready[0]
                 if scheduler.plan.lanes[index] != MAP:
                     heappop(ready)
+                    if scheduler.fresh:
+                        scheduler.refill()
                     if self.interrupted:
                         if not self._run.stopping:
                             self._hand_to_loop_locked(scheduler, index)
@@ -126,20 +128,24 @@ class Dispatcher:
                     return scheduler, index
                 mapping = scheduler.maps.get(index)
                 if mapping is None or mapping.exhausted or self._run.stopping:
-                    heappop(ready)
+                    self._forget_locked(scheduler)
                 elif self.interrupted:
-                    heappop(ready)
+                    self._forget_locked(scheduler)
                     self._strategy.on_loop(partial(self.processor.feed, mapping, PROCESSOR))
                 elif self._waits_for_room(mapping):
-                    heappop(ready)
+                    self._forget_locked(scheduler)
                 else:
                     if not mapping.is_quick:
                         # Whoever pulls from a user's iterator has the map to itself meanwhile.
-                        heappop(ready)
+                        self._forget_locked(scheduler)
                     return scheduler, index
             sources.pop()
             scheduler.listed = False
         return None
+
+    def _forget_locked(self, scheduler: Scheduler) -> None:
+        heappop(scheduler.ready)
+        scheduler.refill()
 
     def _hand_to_loop_locked(self, parent: Continuation, place: int) -> None:
         """Have the loop take a place soon; with the lock, from any thread."""

@@ -252,7 +252,7 @@ def _look_closely(scheduler: Scheduler, by_name: dict[str, _Tally], past: Past) 
     asks_flow = flow is not None and flow.counts_demand
     lanes, uses, pending = scheduler.plan.lanes, scheduler.uses, scheduler.pending
     skipped, failed, maps = scheduler.skipped, scheduler.failed, scheduler.maps
-    waiting = set(_taken(scheduler.ready))
+    waiting = {*_taken(scheduler.ready), *_taken(scheduler.fresh)}
     for index, (lazy, value) in enumerate(zip(scheduler.graph.lazies, scheduler.values, strict=True)):
         lane = lanes[index]
         if lane == AT_ONCE:

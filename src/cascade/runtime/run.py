@@ -287,15 +287,17 @@ class Helper(Caller):
     Attributes:
         lane: the helpers that it is one of.
         is_surplus: whether there are enough helpers without it.
+        is_leaving: whether it is counted no more among those that make calls.
         unwritten: the journal for which it has left entries that nobody was called to write.
     """
 
-    __slots__ = ("is_surplus", "lane", "unwritten")
+    __slots__ = ("is_leaving", "is_surplus", "lane", "unwritten")
 
     def __init__(self, run: Run, lane: WorkerLane) -> None:
         super().__init__(run)
         self.lane = lane
         self.is_surplus = False
+        self.is_leaving = False
         self.unwritten: Journal | None = None
 
     def begin_waiting(self) -> None:

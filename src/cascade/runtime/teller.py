@@ -121,18 +121,19 @@ class Teller:
         if not self.tells:
             return
         if isinstance(parent, Scheduler):
-            parent.told.add(place)
+            parent.told[place] = True
         if not self._tells_finish:
             return
         has_result = error is None and continues_as is None and status is None
+        clock = self._clock
         self.tell(
             TaskExecutionFinished(
                 run_id=self._run_id,
-                timestamp=self._clock.now(),
+                timestamp=clock.now(),
                 task_id=parent.place_id(place),
                 task_name=name,
                 status=status or ("Succeeded" if error is None else "Failed"),
-                duration=max(0.0, self._clock.monotonic() - began),
+                duration=max(0.0, clock.monotonic() - began),
                 result_preview=preview(result) if has_result else None,
                 error=None if error is None else describe_error(error),
                 continues_as=continues_as,
@@ -142,7 +143,7 @@ class Teller:
     def skipped(self, parent: Continuation, place: int, name: str, reason: str) -> None:
         """Tell that a node will not run, or came from a cache."""
         if self.tells and isinstance(parent, Scheduler):
-            parent.told.add(place)
+            parent.told[place] = True
         if self._tells_skip:
             self.tell(
                 TaskSkipped(
@@ -216,6 +217,8 @@ def _inputs(parent: Continuation, place: int) -> tuple[str, ...]:
     if not isinstance(parent, Scheduler):
         return ()
     needs, lanes = parent.graph.needs, parent.plan.lanes
+    if not needs[place]:
+        return ()
     found: list[str] = []
     due = list(needs[place])
     for index in due:

@@ -19,6 +19,8 @@ _SLOW_ARRIVAL: Final = 0.002
 """Seconds: an idle thread wakes up in a tenth of it, and must wait for twice of it where others compute."""
 _LOOK_AT_CROWD: Final = 0.01
 """Seconds."""
+_MANY_CALLS: Final = 100
+"""Calls of one helper between two looks, which then take less than a tenth of a millisecond each."""
 
 
 class WorkerLane:
@@ -28,7 +30,8 @@ class WorkerLane:
     chain never changes its thread. A helper that finds more than it takes asks for one more helper, and that one, once
     it has arrived, for the next: calls that block get all the threads there are within moments. Where a helper is slow
     to arrive while calls go on ending, these compute and keep the interpreter's lock, and more threads would only be in
-    each other's way: then it leaves again, and no more are asked for as long as calls go on ending.
+    each other's way: then it leaves again, and no more are asked for as long as calls go on ending. Where they end
+    after microseconds all helpers but one leave: two would hand the run's lock to and fro, at three times the cost.
 
     Attributes:
         taken: about how many calls were taken so far: whether it grows tells whether the helpers get on.
@@ -45,6 +48,7 @@ class WorkerLane:
         self._asked_at = 0.0
         self._taken_when_asked = 0
         self._crowded = False
+        self._one_is_enough = False
         self.taken = 0
         self._taken_before = 0
 
@@ -129,9 +133,10 @@ class WorkerLane:
         taken, before = self.taken, self._taken_before
         self._taken_before = taken
         if self._helpers and taken - before > self._helpers:
+            self._one_is_enough = taken - before > _MANY_CALLS * self._helpers
             self._watch_crowd()
             return
-        self._crowded = False
+        self._crowded = self._one_is_enough = False
         self.ensure()
 
     def others_wait(self) -> bool:
@@ -200,7 +205,8 @@ class WorkerLane:
         here.helper = None
         with lock:
             self._helpers -= 1
-            self._at_work -= 1
+            if not helper.is_leaving:
+                self._at_work -= 1
             self._present.discard(helper)
             gone = self._helpers == 0
         self.ensure()
@@ -223,7 +229,10 @@ class WorkerLane:
 
     def _next_locked(self, helper: Helper) -> tuple[tuple[Scheduler, int] | None, bool]:
         """The next node for a helper, if it stays, and whether another helper shall be asked for."""
-        if helper.is_surplus or self.others_wait():
+        if self._one_is_enough and self._at_work > 1 and not helper.is_leaving:
+            helper.is_leaving = True
+            self._at_work -= 1
+        if helper.is_leaving or helper.is_surplus or self.others_wait():
             return None, False
         unit = self._strategy.dispatcher.take_locked()
         return unit, unit is not None and self._asks_locked()

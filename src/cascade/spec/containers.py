@@ -104,6 +104,11 @@ def holds_lazy(value: Any) -> bool:
     return may_hold_lazy(value) and pack(value) is not None
 
 
+def _may_hold(kind: type) -> bool:
+    """Whether values of a type may have lazy ones inside, and are none themselves."""
+    return kind not in PLAIN and shape_of(kind) not in (Shape.LAZY, Shape.OPAQUE)
+
+
 def _interesting(members: Sequence[Any]) -> bool:
     """Whether any member could be lazy or hold something lazy; one pass in C for most containers."""
     return any(kind not in PLAIN and shape_of(kind) is not Shape.OPAQUE for kind in set(map(type, members)))
@@ -124,27 +129,37 @@ def may_hold_lazy(value: Any) -> bool:
 
 
 class _Step:
-    """Builds one container: constants, places for lazy values, places for containers built before."""
+    """Builds one container: constants, places for lazy values, places for containers built before.
 
-    __slots__ = ("build", "constants", "inner", "lazies", "source")
+    Attributes:
+        places: where in the container lazy values stand.
+        indices: which ones these are. Two rows and not one of pairs: there may be a million of them.
+        where: the path to the container, its shape, and what its places are called.
+    """
+
+    __slots__ = ("build", "constants", "indices", "inner", "places", "source", "where")
 
     def __init__(
         self,
         source: Any,
         build: Callable[[Any, list[Any]], Any],
         constants: list[Any],
-        lazies: list[tuple[int, int]],
+        places: list[int],
+        indices: list[int],
         inner: list[tuple[int, int]],
+        where: tuple[Any, ...],
     ) -> None:
-        for place, _ in lazies:
+        for place in places:
             constants[place] = None
         for place, _ in inner:
             constants[place] = None
         self.source = source
         self.build = build
         self.constants = constants
-        self.lazies = lazies
+        self.places = places
+        self.indices = indices
         self.inner = inner
+        self.where = where
 
 
 class Packed:
@@ -154,17 +169,21 @@ class Packed:
         lazies: the lazy values, each once, in the order of a reading from left to right.
     """
 
-    __slots__ = ("_places", "_steps", "lazies")
+    __slots__ = ("_steps", "lazies")
 
-    def __init__(self, steps: list[_Step], lazies: tuple[LazyResult[Any], ...], places: tuple[Any, ...]) -> None:
+    def __init__(self, steps: list[_Step], lazies: tuple[LazyResult[Any], ...]) -> None:
         self._steps = steps
-        self._places = places
         self.lazies = lazies
 
     @property
     def paths(self) -> tuple[str, ...]:
         """Where each of the lazy values stands first, as `['rows'][3]`."""
-        return tuple(_path_text(place) for place in self._places)
+        found: list[str] = []
+        for step in self._steps:
+            for place, index in zip(step.places, step.indices, strict=True):
+                if index == len(found):
+                    found.append(_path_text((*step.where, place)))
+        return tuple(found)
 
     def fill(self, values: Sequence[Any]) -> Any:
         """Build the container with results in the places of the lazy values.
@@ -178,7 +197,7 @@ class Packed:
         built: list[Any] = []
         for step in self._steps:
             members = step.constants.copy()
-            for place, index in step.lazies:
+            for place, index in zip(step.places, step.indices, strict=True):
                 members[place] = values[index]
             for place, index in step.inner:
                 members[place] = built[index]
@@ -192,7 +211,7 @@ class Packed:
     def _explain_unhashable(self, step: _Step, members: list[Any]) -> None:
         if step.build is not _build_set:
             return
-        for place, index in step.lazies:
+        for place, index in zip(step.places, step.indices, strict=True):
             try:
                 hash(members[place])
             except TypeError as error:
@@ -201,8 +220,8 @@ class Packed:
                     "a member of a set; put it into a list or return something hashable"
                 ) from error
 
-    def shapes(self) -> Iterator[tuple[type, list[Any], list[tuple[int, int]], list[tuple[int, int]], Any]]:
-        """What the program consists of, for digests: type, constants, lazy places, inner places, keys or fields."""
+    def shapes(self) -> Iterator[tuple[type, list[Any], str, Any]]:
+        """What the program consists of, for digests: type, constants, what stands where, keys or fields."""
         for step in self._steps:
             kind = type(step.source)
             names: Any = None
@@ -210,7 +229,7 @@ class Packed:
                 names = tuple(step.source)
             elif step.build is _build_dataclass:
                 names = tuple(_field_names(step.source))
-            yield kind, step.constants, step.lazies, step.inner, names
+            yield kind, step.constants, f"{step.places}{step.indices}{step.inner}", names
 
 
 def pack(value: Any, *, exact: bool = False) -> Packed | None:
@@ -249,7 +268,6 @@ class _Packing:
         self.passed: set[int] = set()
         self.open: set[int] = set()
         self.lazies: list[LazyResult[Any]] = []
-        self.places: list[Any] = []
         self.index_of: dict[LazyResult[Any], int] = {}
 
     def run(self, root: Any) -> Packed | None:
@@ -272,13 +290,14 @@ class _Packing:
             self.open.add(id(current))
             names = _names_of(current, shape)
             stack.append((current, path, shape, members, names, True))
-            for place in range(len(members) - 1, -1, -1):
-                kind = type(members[place])
-                if kind not in PLAIN and shape_of(kind) is not Shape.LAZY:
-                    self._enter(stack, members[place], (path, shape, names, place))
+            holders = {kind for kind in set(map(type, members)) if _may_hold(kind)}
+            if holders:
+                for place in range(len(members) - 1, -1, -1):
+                    if type(members[place]) in holders:
+                        self._enter(stack, members[place], (path, shape, names, place))
         if not self.steps:
             return None
-        return Packed(self.steps, tuple(self.lazies), tuple(self.places))
+        return Packed(self.steps, tuple(self.lazies))
 
     def _enter(self, stack: list[Any], value: Any, path: Any) -> None:
         kind = type(value)
@@ -292,27 +311,27 @@ class _Packing:
     def _close(self, current: Any, path: Any, shape: Shape, members: Sequence[Any], names: Sequence[Any]) -> None:
         self.open.discard(id(current))
         self.passed.add(id(current))
-        lazies: list[tuple[int, int]] = []
+        places: list[int] = []
+        indices: list[int] = []
         inner: list[tuple[int, int]] = []
         index_of = self.index_of
+        lazy_kinds = {kind for kind in set(map(type, members)) if shape_of(kind) is Shape.LAZY}
         for place, member in enumerate(members):
             kind = type(member)
-            if kind in PLAIN:
-                continue
-            if shape_of(kind) is Shape.LAZY:
+            if kind in lazy_kinds:
                 index = index_of.get(member)
                 if index is None:
                     index = index_of[member] = len(self.lazies)
                     self.lazies.append(member)
-                    self.places.append((path, shape, names, place))
-                lazies.append((place, index))
-            elif id(member) in self.step_of:
+                places.append(place)
+                indices.append(index)
+            elif kind not in PLAIN and id(member) in self.step_of:
                 inner.append((place, self.step_of[id(member)]))
-        if not lazies and not inner:
+        if not places and not inner:
             return
         if path is not None and path[0] is not None:
             self.is_nested = True
-        step = _Step(*_builder(current, shape), list(members), lazies, inner)
+        step = _Step(*_builder(current, shape), list(members), places, indices, inner, (path, shape, names))
         self.step_of[id(current)] = len(self.steps)
         self.steps.append(step)
 

@@ -262,8 +262,12 @@ class Call(LazyResult[R_co]):
         self.instruction = frame.f_lasti
         self.order = next_order()
 
-    def _own_name(self) -> str:
-        return self.task.name
+    @property
+    def name(self) -> str:
+        """The name for events, errors and scopes."""
+        # As everywhere else, without a call in between: each event asks for it twice.
+        policy = self.policy
+        return self.task.name if policy is None or policy.name is None else policy.name
 
     def _refuse(self, policy: Policy) -> None:
         pass

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _log: Final = logging.getLogger("cascade.store")
 
-_MOST_IN_GROUP: Final = 1_000
-_MOST_WAITING: Final = 2_000
+_MOST_IN_GROUP: Final = 500
+_MOST_WAITING: Final = 1_000
 _RENEWALS_IN_LEASE: Final = 3
 
 

@@ -259,7 +259,7 @@ class GraphExecutionStrategy:
             for index, mapping in scheduler.maps.items():
                 self.run.teller.finished(scheduler, index, mapping.lazy.name, mapping.began, status="Cancelled")
             for index, lazy in enumerate(scheduler.graph.lazies):
-                if isinstance(lazy, (Call, MappedLazyResult)) and index not in scheduler.told:
+                if isinstance(lazy, (Call, MappedLazyResult)) and not scheduler.told[index]:
                     self.places.tell_skip(scheduler, index, RUN_STOPPED)
 
     def begin(self, scheduler: Scheduler, due: Due, *, last: bool = False) -> None:
