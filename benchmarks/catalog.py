@@ -368,7 +368,10 @@ def _watching() -> list[Case]:
 
 
 def _durable() -> list[Case]:
-    commit = {"commit": floor("commits", "commit", count=300, row=160)}
+    commit = {
+        "commit": floor("commits", "commit", count=300, row=160),
+        "commit, log kept short": floor("commits", "commit", count=300, row=160, log_pages=128),
+    }
     return [
         Case(
             name="durable-fan-out",
@@ -434,7 +437,11 @@ CASES: Final[tuple[Case, ...]] = (
         what="one trivial task through `cs.run`, warm",
         per="run",
         cascade=cascade("graphs", "one_task"),
-        references={"asyncio.run": floor("plain", "event_loop"), "plain call": floor("plain", "call")},
+        references={
+            "asyncio.run": floor("plain", "event_loop"),
+            "call on another thread": floor("pools", "hand_over"),
+            "plain call": floor("plain", "call"),
+        },
         peers=ONE_PEERS,
         goals=(Goal(150 * US),),
         quick=True,

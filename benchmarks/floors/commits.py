@@ -12,11 +12,16 @@ SQLITE: Final[Any] = import_module("pysqlite3" if find_spec("pysqlite3") else "s
 """The library that Cascade uses too."""
 
 
-def commit(count: int, row: int = 1) -> float:
-    """Seconds of one commit of one row with so many bytes in it, in the folder where the process runs."""
+def commit(count: int, row: int = 1, log_pages: int = 1_000) -> float:
+    """Seconds of one commit of one row with so many bytes in it, in the folder where the process runs.
+
+    Args:
+        log_pages: after so many the log is written over; with SQLite's own 1,000 it grows all the time here.
+    """
     connection = SQLITE.connect("floor.db", isolation_level=None)
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
+    connection.execute(f"PRAGMA wal_autocheckpoint={log_pages}")
     connection.execute("CREATE TABLE done (node TEXT PRIMARY KEY, value BLOB)")
     value = bytes(row)
 

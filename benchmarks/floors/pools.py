@@ -6,12 +6,13 @@ import multiprocessing
 import os
 from collections import deque
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any
 
 from benchmarks import work
-from benchmarks.measuring import check, seconds_per_unit
+from benchmarks.measuring import check, repeated, seconds_per_unit
 
 
 class ThreadPool:
@@ -40,6 +41,12 @@ class ThreadPool:
         for thread in self._threads:
             thread.join()
         return self.results
+
+
+def hand_over() -> float:
+    """One trivial call on another thread, waited for."""
+    with ThreadPoolExecutor(1) as executor:
+        return repeated(lambda: executor.submit(work.increment, 1).result(), 2, warm_up=20, times=200)
 
 
 def fan_out(size: int) -> float:
