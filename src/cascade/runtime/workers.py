@@ -132,10 +132,11 @@ class WorkerLane:
     def _look_at_crowd(self) -> None:
         taken, before = self.taken, self._taken_before
         self._taken_before = taken
-        if self._helpers and taken - before > self._helpers:
-            self._one_is_enough = taken - before > _MANY_CALLS * self._helpers
+        if self._helpers and taken - before > _MANY_CALLS * self._helpers:
+            self._one_is_enough = True
             self._watch_crowd()
             return
+        # Calls take longer now, or block: the next helper that is asked for finds out.
         self._crowded = self._one_is_enough = False
         self.ensure()
 
