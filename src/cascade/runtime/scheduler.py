@@ -5,7 +5,7 @@ from __future__ import annotations
 from heapq import heappush
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
-from cascade.runtime.plan import DECIDE, THREAD, Plan
+from cascade.runtime.plan import DECIDE, LOOP, THREAD, Plan
 
 if TYPE_CHECKING:
     from cascade.graph.hashing import Identities
@@ -195,6 +195,16 @@ class Scheduler:
     def label_of(self, place: int) -> str:
         """What people call a node within its graph."""
         return self.graph.node_id(place)
+
+    def only_calls_on_loop(self, index: int) -> bool:
+        """Whether nothing is to be decided or remembered about a node that is due: it is a plain call on the loop."""
+        return (
+            self.flow is None
+            and not self.returned
+            and not self.recalled
+            and index < self.plan.size
+            and self.entries[index] == LOOP
+        )
 
     def recall(self, records: dict[int, Record]) -> None:
         """Know nodes that have ended before: when they are ready they are settled, and not called. Before the start."""
