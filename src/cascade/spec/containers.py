@@ -10,6 +10,7 @@ import copy
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum
+from itertools import compress
 from typing import TYPE_CHECKING, Any, Final
 
 from cascade.spec.exceptions import DeclarationError, LazyValueError
@@ -221,7 +222,7 @@ class Packed:
                 ) from error
 
     def shapes(self) -> Iterator[tuple[type, list[Any], str, Any]]:
-        """What the program consists of, for digests: type, constants, what stands where, keys or fields."""
+        """What the program consists of, for digests: type, what is no lazy value, what stands where, keys or fields."""
         for step in self._steps:
             kind = type(step.source)
             names: Any = None
@@ -229,7 +230,11 @@ class Packed:
                 names = tuple(step.source)
             elif step.build is _build_dataclass:
                 names = tuple(_field_names(step.source))
-            yield kind, step.constants, f"{step.places}{step.indices}{step.inner}", names
+            is_constant = bytearray(b"\1") * len(step.constants)
+            for place in step.places:
+                is_constant[place] = 0
+            constants = list(compress(step.constants, is_constant))
+            yield kind, constants, f"{len(step.constants)}{step.places}{step.indices}{step.inner}", names
 
 
 def pack(value: Any, *, exact: bool = False) -> Packed | None:
