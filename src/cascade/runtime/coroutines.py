@@ -236,7 +236,10 @@ class CoroutineLane:
         else:
             if teller.tells:
                 teller.finished(speaker, at, name, began, result=value)
-            strategy.places.conclude(parent, place, value, due, began=began)
+            if run.keeps_track:
+                strategy.places.conclude(parent, place, value, due, began=began)
+            else:
+                strategy.places.complete(parent, place, value, due)
 
     async def _awaited(self, waiting: Awaitable[Any]) -> Any:
         """Await something for a call; the next server takes over what is ready."""
