@@ -41,8 +41,10 @@ def _everything(cases: list[Case], options: argparse.Namespace) -> int:
         results.append(result)
     minutes = (perf_counter() - began) / 60
     print(f"\n{len(results)} cases in {minutes:.1f} minutes")
-    if options.write:
+    if options.write and options.case == ["*"]:
         report.write(results, minutes)
+    elif options.write:
+        report.renew(results)
     broken = [result.case.name for result in results if result.cascade and result.cascade.problem]
     if broken:
         print(f"without a number of Cascade: {', '.join(broken)}")
@@ -64,13 +66,15 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, metavar="N", help="measure everything N times, not as often as is usual")
     parser.add_argument("--peers", action=argparse.BooleanOptionalAction, default=True, help="run other tools too")
     parser.add_argument("--peer", action="append", metavar="NAME", help="only this one of them; may be repeated")
-    parser.add_argument("--write", action="store_true", help="write RESULTS.md, or with --quick ratios.json")
+    parser.add_argument(
+        "--write", action="store_true", help="write RESULTS.md or some rows of it, or with --quick ratios.json"
+    )
     parser.add_argument("--quick", action="store_true", help="a few cases, compared with the ratios of ratios.json")
     parser.add_argument("--list", action="store_true", help="list the cases and measure nothing")
     options = parser.parse_args()
     options.case = options.case or ["*"]
-    if options.write and options.case != ["*"]:
-        parser.error("--write is for all cases")
+    if options.write and options.case != ["*"] and (options.quick or not report.RESULTS.exists()):
+        parser.error("--write is for all cases the first time, and always with --quick")
     return options
 
 

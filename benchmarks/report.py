@@ -33,6 +33,28 @@ def write(results: Sequence[Result], minutes: float) -> None:
     RESULTS.write_text(page(results, minutes), "utf-8")
 
 
+def renew(results: Sequence[Result]) -> None:
+    """Put the rows of some cases, measured again, in the places of those that the page has."""
+    RESULTS.write_text(renewed(RESULTS.read_text("utf-8"), results), "utf-8")
+
+
+def renewed(old: str, results: Sequence[Result]) -> str:
+    """A page with the rows of some cases, the day on which they were measured, and the remarks as they are now."""
+    lines = old.partition("## How it is measured")[0].splitlines()
+    names = next((_cells(line)[2:] for line in lines if line.startswith("| case | Cascade |")), [])
+    rows = [_floor_row(result) for result in results]
+    rows += [_peer_row(result, names) for result in results if result.peers]
+    by_place = {(len(row), row[0]): row for row in rows}
+    again = f"- measured again on {datetime.now(UTC):%Y-%m-%d}: {', '.join(result.case.name for result in results)}"
+    kept: list[str] = []
+    for line in lines:
+        cells = _cells(line)
+        kept.append(_line(by_place.get((len(cells), cells[0]), cells)) if line.startswith("| ") else line)
+        if line.startswith("- other tools: "):
+            kept.append(again)
+    return "\n\n".join(["\n".join(kept).strip(), *_explanations()]) + "\n"
+
+
 def page(results: Sequence[Result], minutes: float) -> str:
     sections = [
         "# Results of the benchmarks",
@@ -42,18 +64,7 @@ def page(results: Sequence[Result], minutes: float) -> str:
         FLOORS,
         _table(
             ["case", "of", "Cascade", "floors", "ratio", "goal", "reached"],
-            [
-                [
-                    result.case.what,
-                    words.one(result.case.per),
-                    _own(result),
-                    _references(result),
-                    words.ratio(_ratio(result)),
-                    _goals(result) or "-",
-                    _verdict(result),
-                ]
-                for result in results
-            ],
+            map(_floor_row, results),
         ),
     ]
     compared = [result for result in results if result.peers]
@@ -64,17 +75,32 @@ def page(results: Sequence[Result], minutes: float) -> str:
             OTHERS,
             _table(
                 ["case", "Cascade", *names],
-                [
-                    [f"{result.case.what}, {words.one(result.case.per)}", _own(result)]
-                    + [_peer(result, result.peers[name]) if name in result.peers else "" for name in names]
-                    for result in compared
-                ],
+                [_peer_row(result, names) for result in compared],
             ),
         ]
-    sections += ["## How it is measured", HOW]
-    if REMARKS.exists():
-        sections.append(REMARKS.read_text("utf-8").strip())
-    return "\n\n".join(sections) + "\n"
+    return "\n\n".join([*sections, *_explanations()]) + "\n"
+
+
+def _explanations() -> list[str]:
+    remarks = [REMARKS.read_text("utf-8").strip()] if REMARKS.exists() else []
+    return ["## How it is measured", HOW, *remarks]
+
+
+def _floor_row(result: Result) -> list[str]:
+    return [
+        result.case.what,
+        words.one(result.case.per),
+        _own(result),
+        _references(result),
+        words.ratio(_ratio(result)),
+        _goals(result) or "-",
+        _verdict(result),
+    ]
+
+
+def _peer_row(result: Result, names: Iterable[str]) -> list[str]:
+    measured = [_peer(result, result.peers[name]) if name in result.peers else "" for name in names]
+    return [f"{result.case.what}, {words.one(result.case.per)}", _own(result), *measured]
 
 
 def machine() -> list[str]:
@@ -172,7 +198,15 @@ def _verdict(result: Result) -> str:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows])
+    return "\n".join(map(_line, [head, ["---"] * len(head), *rows]))
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _cells(line: str) -> list[str]:
+    return line.removeprefix("| ").removesuffix(" |").split(" | ")
 
 
 def _processor() -> str:

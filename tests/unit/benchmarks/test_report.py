@@ -68,3 +68,18 @@ def test_the_machine_is_told_without_names_and_paths():
     told = " ".join(report.machine())
     assert "cores" in told
     assert "/" not in told.replace("x86/64", "")
+
+
+def test_rows_that_were_measured_again_replace_the_old_ones_and_no_others():
+    chain = Case("chain", "a chain", "task", CALL, goals=(Goal(5e-6),))
+    other = Case("loop", "a loop", "turn", CALL)
+    page = report.page([result(chain, 6e-6, peers={"dask": 6e-4}), result(other, 1e-6, peers={"redun": 1e-3})], 1.0)
+    renewed = report.renewed(page, [result(chain, 4e-6, peers={"dask": 4e-4})])
+    assert "| a chain | a task | 4.00 us | - | - | <= 5 us | yes |" in renewed
+    assert "| a chain, a task | 4.00 us | 400 us, 100 x, at 1,000 |  |" in renewed
+    assert "| a loop, a turn | 1.00 us |  | 1.00 ms, 1,000 x, at 1,000 |" in renewed
+    assert renewed.count("a chain") == page.count("a chain")
+    assert "- measured again on " in renewed
+    twice = report.renewed(renewed, [result(other, 1e-6)])
+    assert twice.count("- measured again on ") == 2
+    assert "1.00 ms, 1,000 x" in twice
