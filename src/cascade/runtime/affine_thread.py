@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from contextvars import Context, ContextVar
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, Final
 
@@ -22,11 +23,17 @@ class AffineThread:
         self._thread: threading.Thread | None = None
 
     async def call(self, context: Context, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Call a function there and return what it returns; being cancelled waits until the call has ended."""
+        """Call a function there and return what it returns.
+
+        A call that has begun does so also when it is cancelled; one that has not then never begins.
+        """
         loop = asyncio.get_running_loop()
         ended: asyncio.Future[Any] = loop.create_future()
+        decides = first_of_two()
 
         def job() -> None:
+            if not decides():
+                return
             try:
                 value = context.run(function, *args, **kwargs)
             except BaseException as error:
@@ -38,7 +45,7 @@ class AffineThread:
             self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
             self._thread.start()
         self._jobs.put(job)
-        return await outlasting_cancellation(ended)
+        return await outlasting_cancellation(ended, decides)
 
     def close(self) -> None:
         """Let the thread end once it has made its calls."""
@@ -51,21 +58,24 @@ class AffineThread:
             job()
 
 
-async def outlasting_cancellation(ended: asyncio.Future[Any]) -> Any:
-    """Wait for something that cannot be stopped; a cancellation takes effect when it has ended."""
-    cancelled: asyncio.CancelledError | None = None
+def first_of_two() -> Callable[[], bool]:
+    """Ask whether one is the first to ask: the thread that begins a call, or who does not want it any more."""
+    return partial(threading.Lock().acquire, blocking=False)
+
+
+async def outlasting_cancellation(ended: asyncio.Future[Any], withdraws: Callable[[], bool]) -> Any:
+    """Wait for a call on a thread, which nothing can stop once it has begun: then being cancelled has no effect.
+
+    Args:
+        ended: what the call will give.
+        withdraws: called at a cancellation; whether it has kept the call from beginning at all.
+    """
     while not ended.done():
         try:
             await asyncio.wait([ended])
-        except asyncio.CancelledError as error:
-            if is_abandoned.get()():
+        except asyncio.CancelledError:
+            if withdraws() or is_abandoned.get()():
                 raise
-            cancelled = error
-    if cancelled is not None:
-        if not ended.cancelled():
-            # Looked at, so that nobody complains of an exception that was never retrieved.
-            ended.exception()
-        raise cancelled
     return ended.result()
 
 

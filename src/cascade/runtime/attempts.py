@@ -127,9 +127,8 @@ class Attempt(Caller):
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            if task.done():
+            if await self._ends_all_the_same(task):
                 return task.result()
-            await self._cancel(task)
             raise
 
     def _context(self) -> CallContext:
@@ -217,7 +216,8 @@ class Attempt(Caller):
         try:
             await asyncio.wait([call, over], return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
-            await self._cancel(call)
+            if await self._ends_all_the_same(call):
+                return call.result()
             raise
         finally:
             for timer in timers:
@@ -234,12 +234,18 @@ class Attempt(Caller):
                 self._leave_behind(call, seconds)
         raise error
 
-    async def _cancel(self, call: asyncio.Task[Any]) -> None:
-        """Ask a call to stop, cancel it, and wait; one that ignores that is left behind after the grace."""
-        self._asked_to_stop = True
-        call.cancel()
-        if not await self._ended_or_grace(call):
-            self._leave_behind(call, self._strategy.engine.grace)
+    async def _ends_all_the_same(self, call: asyncio.Task[Any]) -> bool:
+        """Ask a call to stop, cancel it, and wait; one that ignores that is left behind after the grace.
+
+        Returns:
+            Whether it has come to an end of its own: what it gave need not be made again when the run goes on.
+        """
+        if not call.done():
+            self._asked_to_stop = True
+            call.cancel()
+            if not await self._ended_or_grace(call):
+                self._leave_behind(call, self._strategy.engine.grace)
+        return call.done() and not call.cancelled()
 
     async def _ended_or_grace(self, call: asyncio.Task[Any]) -> bool:
         """Wait for a call that was cancelled; whoever ignores it gets no more than the grace.

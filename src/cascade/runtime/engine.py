@@ -230,11 +230,10 @@ class Engine:
             inputs = validated(given)
         else:
             given, inputs = await session.open(given, validated, target=_target_names(graph), program=program)
-            finished, value = session.result()
+            finished, value = await session.result()
             if finished:
-                await session.leave()
                 return value
-        journal = None if session is None else await session.begin(waits=durability == "committed")
+        journal = None if session is None else session.begin(waits=durability == "committed")
         run = Run(
             self,
             run_id,
@@ -281,9 +280,10 @@ class Engine:
         finally:
             if alarm is not None:
                 alarm.cancel()
+            # Before the run is given up: what was printed belongs to it.
+            PRINTS.end(run)
             problem = await run.end(error, value)
             mask_error(error or problem)
-            PRINTS.end(run)
             if self.bus.wants(RunFinished):
                 final = error or problem
                 status: Status = "Succeeded"

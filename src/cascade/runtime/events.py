@@ -170,7 +170,7 @@ class TaskLogged(TaskEvent):
 class TaskOutput(TaskEvent):
     """A call has printed one or more lines, which have also gone where they always go.
 
-    Who wants to hear this subscribes before the run starts. Calls in other processes print by themselves.
+    Who wants to hear this subscribes before the run starts.
 
     Attributes:
         channel: `stdout` or `stderr`.

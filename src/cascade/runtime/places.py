@@ -15,7 +15,6 @@ from cascade.runtime.mapping import MapExecution
 from cascade.runtime.plan import AT_ONCE, DECIDE, MAP
 from cascade.runtime.resolvers import ArgumentResolver
 from cascade.runtime.returned import Turn
-from cascade.runtime.run import helper_of
 from cascade.runtime.scheduler import MISSING, Scheduler
 from cascade.runtime.trouble import annotate, carried, missing_target
 from cascade.spec.lazy_types import Call, MappedLazyResult
@@ -24,6 +23,7 @@ from cascade.spec.routing import Router
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from cascade.runtime.run import Helper
     from cascade.runtime.scheduler import Continuation, Due, Ending
     from cascade.runtime.strategies.graph import GraphExecutionStrategy
     from cascade.spec.policy import Policy
@@ -59,6 +59,7 @@ class Places:
         began: float | None = None,
         attempt: int = 1,
         journaled: bool = True,
+        helper: Helper | None = None,
     ) -> None:
         """Take the value of a place, which is final; in a durable run it is complete when it is committed.
 
@@ -66,13 +67,14 @@ class Places:
             began: when the call began that gave it.
             attempt: which attempt at the call it was.
             journaled: whether it comes from a call, and not from a node that is settled anew in each process.
+            helper: the worker thread that has made the call, if it sees to the commit before it does anything else.
         """
         state, journal = self._run.state, self._run.journal
         if state is not None:
             state.result(parent.place_id(place), value)
         if journal is not None and journaled:
             try:
-                if journal.value(parent, place, value, began, attempt, helper_of(self._run)):
+                if journal.value(parent, place, value, began, attempt, helper):
                     return
             except BaseException as error:
                 self.fail(parent, place, error, due)
@@ -272,6 +274,9 @@ class Places:
 
     def advance(self, due: Due) -> None:
         """Settle everything that is due, and what becomes due by it; without the lock."""
+        if self._strategy.has_let_go:
+            # What was committed while the run was stopped: on resume it is known, and this is settled anew.
+            return
         for parent, place in due:
             if isinstance(parent, Scheduler):
                 self._settle(parent, place, due)

@@ -65,7 +65,7 @@ class PlainCalls:
         if not teller.tells:
             return value
         teller.finished(scheduler, index, lazy.name, began, result=value)
-        strategy.places.conclude(scheduler, index, value, due, began=began)
+        strategy.places.conclude(scheduler, index, value, due, began=began, helper=helper)
         return MISSING
 
     def call_items(self, helper: Helper, scheduler: Scheduler, index: int, due: Due) -> None:
@@ -168,7 +168,7 @@ class PlainCalls:
                 self._continue(helper, mapping, place, more, began, due)
             else:
                 teller.finished(mapping, place, name, began, result=value)
-                strategy.places.conclude(mapping, place, value, due, began=began)
+                strategy.places.conclude(mapping, place, value, due, began=began, helper=helper)
         helper.has_called()
         helper.wake_writer()
 
@@ -206,7 +206,7 @@ class PlainCalls:
                 or dispatcher.interrupted
                 or (turns % _TURNS_BETWEEN_LOOKS == _TURNS_BETWEEN_LOOKS - 1 and self._lane.must_yield())
             ):
-                self._follow(parent, place, more, turns, speaker, at, began, due)
+                self._follow(helper, parent, place, more, turns, speaker, at, began, due)
                 break
             turns += 1
             helper.turn = (call, turns)
@@ -226,13 +226,14 @@ class PlainCalls:
                 break
             if found is None:
                 teller.finished(speaker, at, call.name, began, result=value)
-                strategy.places.conclude(parent, place, value, due, began=began)
+                strategy.places.conclude(parent, place, value, due, began=began, helper=helper)
                 break
             more = found
         helper.turn = None
 
     def _follow(
         self,
+        helper: Helper,
         parent: Continuation,
         place: int,
         more: LazyResult[Any],
@@ -254,4 +255,4 @@ class PlainCalls:
         if teller.tells:
             teller.finished(speaker, at, speaker.name_of(at), began, continues_as=scheduler.target_id)
         # A loop that has just looked up to let others have their turn goes behind them.
-        strategy.begin_returned(scheduler, more, due, last=turns > 0)
+        strategy.begin_returned(scheduler, more, due, last=turns > 0, helper=helper)

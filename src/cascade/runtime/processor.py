@@ -66,6 +66,9 @@ class NodeProcessor:
             except BaseException as error:
                 strategy.places.fail_pulling(mapping, error, due)
                 break
+            if strategy.run.stopping:
+                # It was pulled on a thread meanwhile.
+                break
             if item is None:
                 if mapping.is_over():
                     strategy.places.end_map(mapping, due)

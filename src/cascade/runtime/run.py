@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cascade.graph.digest import combine
 from cascade.runtime.affine_thread import is_abandoned
+from cascade.runtime.durability.journal import status_after
 from cascade.runtime.durability.keys import run_key
 from cascade.runtime.map_inputs import BegunIterators
 from cascade.runtime.preview import describe_error
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from cascade.runtime.constraints.manager import Permit
     from cascade.runtime.constraints.scopes import Subject
     from cascade.runtime.durability.journal import Journal
+    from cascade.runtime.durability.kept_lines import KeptLines
     from cascade.runtime.engine import Engine
     from cascade.runtime.resource_container import ResourceRegistry
     from cascade.runtime.scheduler import Continuation
@@ -54,6 +56,7 @@ class Run:
         teller: tells what happens.
         state: writes what ends through to a state backend.
         journal: keeps what ends in a store, where the run is durable.
+        lines: keeps what calls log and print in the store of this run, or of the one that a call of it belongs to.
         nested: the runs that calls of this run have started and wait for.
         begun_iterators: what maps have begun to pull from.
         ended: whether it is over, so that what it has left behind is no part of it any more.
@@ -90,6 +93,9 @@ class Run:
         self.error: BaseException | None = None
         self.state = StateWriter(state_backend(run_id), loop) if state_backend is not None else None
         self.journal = journal
+        self.lines: KeptLines | None = (
+            journal.lines if journal is not None else None if parent is None else parent.lines
+        )
         self.caller = None if parent is None else _caller(parent)
         self.ended = False
         self.context = copy_context()
@@ -120,6 +126,16 @@ class Run:
     def caller_place(self) -> tuple[Continuation, int] | None:
         """The call of another run that waits for this run, if it is known."""
         return None if self.caller is None else self.caller.where()
+
+    def path_of(self, task_id: str) -> str:
+        """The id of a call within the outermost run: of a nested one after that of the call that waits for it."""
+        run: Run | None = self if task_id else None
+        while run is not None and run.parent is not None:
+            where = run.caller_place()
+            if where is not None:
+                task_id = f"{where[0].place_id(where[1])}/{task_id}"
+            run = run.parent
+        return task_id
 
     def held_by_callers(self) -> list[Grant]:
         """The capacity held by calls that wait until this run has ended."""
@@ -169,10 +185,8 @@ class Run:
     async def _finish_journal(self, journal: Journal, error: BaseException | None, value: Any) -> None:
         if error is None:
             await journal.finish("succeeded", None, value)
-        elif isinstance(error, (asyncio.CancelledError, KeyboardInterrupt, RunCancelledError)):
-            await journal.finish("cancelled", describe_error(error))
         else:
-            await journal.finish("failed", describe_error(error))
+            await journal.finish(status_after(error), describe_error(error))
 
     def describe_call(self) -> CallContext:
         """The context of a plain call, made when somebody asks for it."""
@@ -318,11 +332,17 @@ class Helper(Caller):
         if self.permit is not None:
             self.give_permit_back()
 
-    def wake_writer(self) -> None:
-        """Have what it has left for the store written while it does other things."""
+    def wake_writer(self, *, goes_on: bool = True) -> None:
+        """Have what it has left for the store written while it does other things.
+
+        Args:
+            goes_on: whether it makes more calls, before which it waits where the store is far behind.
+        """
         if self.unwritten is not None:
             journal, self.unwritten = self.unwritten, None
             journal.wake_writer()
+            if goes_on:
+                journal.wait_for_room()
 
 
 class _Here(threading.local):
@@ -331,12 +351,6 @@ class _Here(threading.local):
 
 here: Final = _Here()
 """What this thread is doing."""
-
-
-def helper_of(run: Run) -> Helper | None:
-    """What this thread is doing, if that is to help with a run; a run nested in its call is not that run."""
-    helper = here.helper
-    return helper if helper is not None and helper.run is run else None
 
 
 def run_here() -> Run | None:

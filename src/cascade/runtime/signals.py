@@ -74,11 +74,23 @@ class Signals:
                 if payload is None:
                     self._waiters[outermost.id, name].append(waiter)
             if payload is None:
-                await waiter.woken()
+                await self._wait(outermost.id, name, waiter)
                 continue
             value, fits = _read(outermost.id, name, payload, kind)
             if fits:
                 return value
+
+    async def _wait(self, run_id: str, name: str, waiter: Waiter) -> None:
+        try:
+            await waiter.woken()
+        except BaseException:
+            with self._lock:
+                waiters = self._waiters.get((run_id, name), [])
+                if waiter in waiters:
+                    waiters.remove(waiter)
+                if not waiters:
+                    self._waiters.pop((run_id, name), None)
+            raise
 
     async def _take_from_store(self, run: Run, journal: Journal, name: str, kind: Kind) -> TakenSignal:
         inbox = self._inboxes.setdefault(journal, _Inbox(journal))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, Final
 
-from cascade.runtime.affine_thread import outlasting_cancellation, settle_from_thread
+from cascade.runtime.affine_thread import first_of_two, outlasting_cancellation, settle_from_thread
 
 if TYPE_CHECKING:
     from cascade.spec.protocols import WorkerPool
@@ -18,7 +18,9 @@ call_began: Final[ContextVar[Callable[[], object]]] = ContextVar("cascade_call_b
 
 
 async def call_on(pool: WorkerPool | None, function: Callable[[], Any]) -> Any:
-    """Call a function on a thread; being cancelled waits until the call has ended.
+    """Call a function on a thread and return what it returns.
+
+    A call that has begun does so also when it is cancelled; one that has not then never begins.
 
     Args:
         pool: the threads; `None` for those of the running loop.
@@ -28,8 +30,11 @@ async def call_on(pool: WorkerPool | None, function: Callable[[], Any]) -> Any:
     ended: asyncio.Future[Any] = loop.create_future()
     context = copy_context()
     began = call_began.get()
+    decides = first_of_two()
 
     def job() -> None:
+        if not decides():
+            return
         began()
         try:
             value = context.run(function)
@@ -42,4 +47,4 @@ async def call_on(pool: WorkerPool | None, function: Callable[[], Any]) -> Any:
         loop.run_in_executor(None, job)
     else:
         pool.submit(job)
-    return await outlasting_cancellation(ended)
+    return await outlasting_cancellation(ended, decides)

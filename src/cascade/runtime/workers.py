@@ -30,8 +30,9 @@ class WorkerLane:
     chain never changes its thread. A helper that finds more than it takes asks for one more helper, and that one, once
     it has arrived, for the next: calls that block get all the threads there are within moments. Where a helper is slow
     to arrive while calls go on ending, these compute and keep the interpreter's lock, and more threads would only be in
-    each other's way: then it leaves again, and no more are asked for as long as calls go on ending. Where they end
-    after microseconds all helpers but one leave: two would hand the run's lock to and fro, at three times the cost.
+    each other's way: then it leaves again, and for a moment no more are asked for, as long as any is there. Where calls
+    end after microseconds all helpers that make them leave but one: two would hand the run's lock to and fro, at three
+    times the cost.
 
     Attributes:
         taken: about how many calls were taken so far: whether it grows tells whether the helpers get on.
@@ -49,6 +50,7 @@ class WorkerLane:
         self._taken_when_asked = 0
         self._crowded = False
         self._one_is_enough = False
+        self._latest: Helper | None = None
         self.taken = 0
         self._taken_before = 0
 
@@ -88,7 +90,7 @@ class WorkerLane:
 
     def _asks_locked(self) -> bool:
         pool = self._pool
-        if self._asked or self._crowded or pool is None or self._at_work >= pool.max_workers:
+        if self._asked or pool is None or self._at_work >= (1 if self._crowded else pool.max_workers):
             return False
         for source in self._strategy.dispatcher.sources:
             if source.ready:
@@ -202,10 +204,12 @@ class WorkerLane:
             # Nothing of users is called outside their own handlers: better a run that fails than one that hangs.
             strategy.stop(defect)
         helper.has_called()
-        helper.wake_writer()
+        helper.wake_writer(goes_on=False)
         here.helper = None
         with lock:
             self._helpers -= 1
+            if self._latest is helper:
+                self._latest = None
             if not helper.is_leaving:
                 self._at_work -= 1
             self._present.discard(helper)
@@ -220,8 +224,9 @@ class WorkerLane:
     ) -> tuple[tuple[Scheduler, int] | None, bool]:
         """The next node, with the value of the last one still to be committed: if there is none, it comes of that."""
         journal = helper.unwritten
-        if unit is not None or journal is None:
-            helper.wake_writer()
+        goes_on = unit is not None
+        if goes_on or journal is None or self._is_to_leave(helper):
+            helper.wake_writer(goes_on=goes_on)
             return unit, asks
         helper.unwritten = None
         journal.write_here()
@@ -230,10 +235,16 @@ class WorkerLane:
 
     def _next_locked(self, helper: Helper) -> tuple[tuple[Scheduler, int] | None, bool]:
         """The next node for a helper, if it stays, and whether another helper shall be asked for."""
-        if self._one_is_enough and self._at_work > 1 and not helper.is_leaving:
+        # Not for the sake of one that has been in its call all the time since this one took the last.
+        if self._one_is_enough and self._at_work > 1 and self._latest not in (None, helper) and not helper.is_leaving:
             helper.is_leaving = True
             self._at_work -= 1
-        if helper.is_leaving or helper.is_surplus or self.others_wait():
+        if self._is_to_leave(helper):
             return None, False
+        self._latest = helper
         unit = self._strategy.dispatcher.take_locked()
         return unit, unit is not None and self._asks_locked()
+
+    def _is_to_leave(self, helper: Helper) -> bool:
+        """Whether a helper makes no more calls, whatever is ready."""
+        return helper.is_leaving or helper.is_surplus or self.others_wait()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,6 +25,14 @@ listeners: Final[list[Callable[[logging.LogRecord, bool], bool]]] = []
 """Called with each record, and whether a handler of `logging` takes it too; each tells whether it has taken it."""
 
 _formatter: Final = logging.Formatter()
+
+
+class _Handling(threading.local):
+    is_on = False
+
+
+handling: Final = _Handling()
+"""Whether this thread has `logging` handle a record that listeners were told of: what is printed now says the same."""
 
 
 class TaskLog(_Adapter):
@@ -85,7 +94,11 @@ def pass_on(record: logging.LogRecord) -> None:
     told = [listener(record, is_handled) for listener in listeners]
     # What nobody shows is shown by `logging` in its own way: warnings on stderr, the rest not at all.
     if is_handled or (is_enabled and not any(told)):
-        logger.handle(record)
+        outer, handling.is_on = handling.is_on, True
+        try:
+            logger.handle(record)
+        finally:
+            handling.is_on = outer
 
 
 def text_of(record: logging.LogRecord) -> str:

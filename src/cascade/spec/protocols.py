@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from cascade.graph.model import Graph, Node
-    from cascade.spec.records import Record, RunRow, RunStatus, Signal
+    from cascade.spec.records import Line, Record, RunRow, RunStatus, Signal
 
 E = TypeVar("E")
 
@@ -275,6 +275,10 @@ class Store(Protocol):
         """All records of a run, in the order in which they were written first."""
         ...
 
+    def outline(self, run_id: str) -> list[Record]:
+        """The same without payloads, which are not read either: for who looks often. Damage may go unnoticed."""
+        ...
+
     def write(
         self, run_id: str, epoch: int, records: Sequence[Record], dropped: Sequence[bytes], lease_until: float
     ) -> None:
@@ -295,6 +299,21 @@ class Store(Protocol):
 
     def remove(self, run_id: str) -> bool:
         """Forget a run with all that belongs to it; whether there was one."""
+        ...
+
+    def note_lines(self, run_id: str, epoch: int, lines: Sequence[Line], most: int) -> None:
+        """Keep lines that calls of a run have logged or printed; `RunOwnedError` as for `write`.
+
+        A loss of power may take the last of them, until the next `write` has returned.
+
+        Args:
+            lines: in order, with numbers above those of earlier calls; they replace what is kept from the first on.
+            most: how many lines of the run are kept, the last ones.
+        """
+        ...
+
+    def lines(self, run_id: str, after: int = 0) -> list[Line]:
+        """The lines of a run that are kept and have a number above `after`, in order."""
         ...
 
     def send(self, run_id: str, name: str, payload: str, sent: float) -> None:

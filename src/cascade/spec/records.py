@@ -1,4 +1,4 @@
-"""What a durable store keeps: one row for each run, one record for each place of a run that has ended."""
+"""What a durable store keeps: a row for each run, a record for each place that has ended, and what calls have said."""
 
 from __future__ import annotations
 
@@ -79,6 +79,28 @@ class RunRow(NamedTuple):
     params: bytes
     program: str | None
     error: str | None
+
+
+class Line(NamedTuple):
+    """Something that a call has logged or printed.
+
+    Attributes:
+        number: its place in the order of the run's lines; there may be gaps.
+        at: when that was, in seconds since the epoch.
+        source: `stdout`, `stderr`, or the name of the level that it was logged with.
+        place: the id of the call within the run; empty where it was no call, as in a resource of the run.
+        name: the task.
+        attempt: which attempt of the call, from 1 on.
+        text: the line; what was logged may have several.
+    """
+
+    number: int
+    at: float
+    source: str
+    place: str
+    name: str
+    attempt: int
+    text: str
 
 
 class Signal(NamedTuple):

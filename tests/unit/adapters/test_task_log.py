@@ -213,6 +213,73 @@ def test_prints_are_told_line_by_line_and_go_where_they_went(capsys):  # S28
     ]
 
 
+def test_prints_of_worker_processes_are_told_to_who_listens(capfd):  # S28
+    @cs.task(executor="process")
+    def far(x):
+        class Printing:
+            def __del__(self):
+                print("collected")
+
+        for number in range(200):
+            print(f"{x}:{number}")
+            cycle = Printing()
+            cycle.itself = cycle
+        return x
+
+    bus, told = collected(TaskOutput)
+    # Processes of its own: others have the streams of earlier tests.
+    cs.run(far.map(x=[1, 2]), bus=bus, max_workers=2)
+    for x in (1, 2):
+        lines = [line for event in told if event.task_id == f"far#0[{x - 1}]" for line in event.text.split("\n")]
+        assert [line for line in lines if line != "collected"] == [f"{x}:{number}" for number in range(200)]
+    assert capfd.readouterr().out.count("1:") == 200
+    cs.run(far(3), max_workers=1)
+    assert capfd.readouterr().out.count("3:") == 200
+
+
+def test_a_process_that_is_terminated_while_it_prints_still_cleans_up(capfd, tmp_path):  # S20
+    left = tmp_path / "left"
+
+    @cs.task(executor="process")
+    def chatter():
+        try:
+            while True:
+                print("again")
+        finally:
+            print("cleaning")
+            print("up")
+            left.touch()
+
+    bus, told = collected(TaskOutput)
+
+    async def main():
+        async with cs.create_engine(bus=bus, grace=0.1) as engine:
+            with pytest.raises(cs.TaskTimeoutError):
+                await engine.run(chatter().with_timeout(0.5))
+
+    asyncio.run(main())
+    assert left.exists()
+    # It may be terminated between a text and the end of its line.
+    lines = {line.removesuffix("cleaning") for event in told for line in event.text.split("\n")}
+    assert lines <= {"again", "up", ""}
+    assert len(told) > 100
+
+
+def test_a_line_too_long_to_wait_for_its_end_is_told_before(capsys):
+    @cs.task
+    def talk():
+        print("x" * 10_001)
+        print("y" * 10_001, end="")
+        print("z")
+        print()
+        print("w" * 10_001, end="")
+
+    bus, told = collected(TaskOutput)
+    cs.run(talk(), bus=bus)
+    long = [f"{letter * 9_997}..." for letter in "xyw"]
+    assert [event.text for event in told] == [long[0], long[1], "z", "", long[2]]
+
+
 def test_prints_of_many_threads_keep_their_calls(capsys):
     barrier = threading.Barrier(4)
 
@@ -242,6 +309,37 @@ def test_streams_are_themselves_again_and_untouched_where_nobody_listens(capsys)
     assert seen == [False, True]
     assert not is_wrapped()
     assert not PRINTS._runs
+
+
+def test_who_wraps_a_stream_stays_whoever_else_comes_and_goes(capsys):
+    said = []
+    before = sys.stdout.write
+
+    def passing(text):
+        said.append(text)
+        return before(text)
+
+    bus, told = collected(TaskOutput)
+    sys.stdout.write = passing
+    try:
+        cs.run(cs.task(print, name="talk")("a"), bus=bus)
+        print("b")
+    finally:
+        del sys.stdout.write
+    assert "".join(said) == "a\nb\n"
+    assert [event.text for event in told] == ["a"]
+
+
+def test_what_logging_prints_of_a_log_is_not_told_twice(capsys):
+    logger = logging.getLogger("cascade.task")
+    logger.addHandler(shown := logging.StreamHandler(sys.stderr))
+    bus, told = collected(TaskLogged, TaskOutput)
+    try:
+        cs.run(cs.task(lambda: cs.log.warning("once"), name="talk")(), bus=bus)
+    finally:
+        logger.removeHandler(shown)
+    assert capsys.readouterr().err == "once\n"
+    assert [(type(event), event.text) for event in told] == [(TaskLogged, "once")]
 
 
 # The schema of log lines.

@@ -22,7 +22,7 @@ from types import FunctionType, ModuleType
 TYPE_CHECKING = False  # the module `typing` would make every worker start later
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from typing import Any, Final, NoReturn
+    from typing import Any, Final
 
     Part = bytes | bytearray | memoryview
 
@@ -33,6 +33,7 @@ UNREADABLE: Final = b"unreadable"
 UNPICKLABLE: Final = b"unpicklable"
 STARTED: Final = b"started"
 LOGGED: Final = b"logged"
+PRINTED: Final = b"printed"
 
 current_context: Mapping[str, Any] = {}
 """What the parent said about the call that runs here; empty between calls and outside a worker."""
@@ -55,6 +56,9 @@ _data = -1
 _running = 0
 _asked_to_stop = 0
 _terminated = False
+_tells_prints = False
+_telling = 0
+_is_postponed = False
 _functions: dict[bytes, Callable[..., Any]] = {}
 
 
@@ -149,9 +153,41 @@ def rebuild(kind: type[BaseException], args: tuple[Any, ...], state: Mapping[str
 
 def say(record: Mapping[str, Any]) -> None:
     """Have the parent log something for the call that runs here; a process that a task forked has no parent to tell."""
-    if _data >= 0:
-        with _writing:
-            write_all(_data, frame([LOGGED, pickle.dumps(record)]))
+    _tell([LOGGED, pickle.dumps(record)])
+
+
+def _tell(parts: Sequence[Part]) -> None:
+    """Write a frame about the call that runs, whole even if SIGTERM comes meanwhile, or a finalizer prints."""
+    global _telling, _is_postponed
+    if _data < 0 or _telling == threading.get_ident():
+        return
+    with _writing:
+        _telling = threading.get_ident()
+        try:
+            write_all(_data, frame(parts))
+        finally:
+            _telling = 0
+    if _is_postponed and threading.current_thread() is threading.main_thread():
+        _is_postponed = False
+        raise _Terminated(128 + signal.SIGTERM)
+
+
+def _tell_prints() -> None:
+    """Have the parent know what calls print, if it wants to."""
+
+    def wrapped(channel: bytes, write: Callable[[str], int]) -> Callable[[str], int]:
+        def passing(text: str) -> int:
+            written = write(text)
+            if _tells_prints and isinstance(text, str):
+                _tell([PRINTED, channel, text.encode("utf-8", "surrogatepass")])
+            return written
+
+        return passing
+
+    for channel in ("stdout", "stderr"):
+        stream: Any = getattr(sys, channel)
+        if stream is not None:
+            stream.write = wrapped(channel.encode(), stream.write)
 
 
 def main(data: int, control: int, life: int) -> None:
@@ -166,6 +202,7 @@ def main(data: int, control: int, life: int) -> None:
     # nothing can run that program a second time, `multiprocessing` in a task included.
     sys.modules["__main__"] = ModuleType("__main__")
     signal.signal(signal.SIGTERM, _terminate)
+    _tell_prints()
     threading.Thread(target=_watch, args=(control,), name="cascade-watch", daemon=True).start()
     _die_with(life)
     process = os.getpid()
@@ -201,9 +238,13 @@ class _Terminated(SystemExit):
     """SIGTERM as an exception, so that a task's `finally` clauses run before the end."""
 
 
-def _terminate(*_: object) -> NoReturn:
-    global _terminated
+def _terminate(*_: object) -> None:
+    global _terminated, _is_postponed
     _terminated = True
+    if _telling == threading.get_ident():
+        # Until the frame is whole.
+        _is_postponed = True
+        return
     raise _Terminated(128 + signal.SIGTERM)
 
 
@@ -232,21 +273,21 @@ def _die_with(life: int) -> None:
     fcntl.fcntl(life, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
 
 
-def _begin(number: int, context: Mapping[str, Any]) -> None:
-    global _running, cancel_requested, current_context
+def _begin(number: int, context: Mapping[str, Any], *, tells_prints: bool = False) -> None:
+    global _running, _tells_prints, cancel_requested, current_context
     with _state:
         _running = number
         cancel_requested = threading.Event()
         if _asked_to_stop == number:
             cancel_requested.set()
-    current_context = context
+    current_context, _tells_prints = context, tells_prints
 
 
 def _answer(request: list[memoryview]) -> list[Part]:
     head, arguments, *buffers = request
     request.clear()
-    number, shipped, context, surroundings, directory = pickle.loads(head)
-    _begin(number, context)
+    number, shipped, context, surroundings, directory, tells_prints = pickle.loads(head)
+    _begin(number, context, tells_prints=tells_prints)
     try:
         try:
             function, args, kwargs = _load(shipped, arguments, buffers, surroundings, directory)

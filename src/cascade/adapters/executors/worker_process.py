@@ -12,10 +12,11 @@ import subprocess
 import sys
 import threading
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from cascade.adapters.executors import _process_worker as worker
 from cascade.adapters.executors.shipping import Outcome
+from cascade.runtime.output import PRINTS
 from cascade.spec.exceptions import RunError
 from cascade.spec.log import receive
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from cascade.adapters.executors._process_worker import Part
     from cascade.adapters.executors.shipping import Shipped, Shipper
+    from cascade.runtime.output import Channel
 
 # Loads the worker's file under the name that pickles know it by, without the packages above it.
 _START = """\
@@ -38,6 +40,7 @@ module.__spec__.loader.exec_module(module)
 module.main(*map(int, channels))
 """
 _log = logging.getLogger("cascade.executors")
+_CHANNELS: Final[dict[bytes, Channel]] = {b"stdout": "stdout", b"stderr": "stderr"}
 TERMINATE_PATIENCE = 1.0
 """Seconds between SIGTERM and SIGKILL."""
 
@@ -81,7 +84,7 @@ class WorkerDiedError(RunError, RuntimeError):
 class Call:
     """One call that a worker makes for a coroutine on some event loop."""
 
-    __slots__ = ("_context", "loop", "number", "outcome", "task_name", "woken")
+    __slots__ = ("_context", "loop", "number", "outcome", "task_name", "tells_prints", "woken")
 
     def __init__(self, task_name: str, loop: asyncio.AbstractEventLoop) -> None:
         self.task_name = task_name
@@ -89,6 +92,7 @@ class Call:
         self.outcome: Outcome | None = None
         self.loop = loop
         self.woken = loop.create_future()
+        self.tells_prints = PRINTS.wants_here()
         self._context = copy_context()
 
     def log(self, record: bytes) -> None:
@@ -98,6 +102,10 @@ class Call:
         except Exception:
             # A handler of the program's own raised; the call goes on.
             _log.exception("a log record of task '%s' was lost", self.task_name)
+
+    def tell_print(self, channel: bytes, text: bytes) -> None:
+        """Tell what the call has printed; on the thread that listens to the process."""
+        self._context.run(PRINTS.take, _CHANNELS[channel], text.decode("utf-8", "surrogatepass"))
 
     def finish(self, outcome: Outcome) -> None:
         """Keep the outcome and wake the coroutine; from any thread."""
@@ -219,7 +227,7 @@ class WorkerProcess:
                 return False
             call.number = self._calls = self._calls + 1
             news = None if surroundings == self._surroundings else surroundings
-            head = pickle.dumps((call.number, shipped, context, news, directory), 5)
+            head = pickle.dumps((call.number, shipped, context, news, directory, call.tells_prints), 5)
             self._call = call
             try:
                 self._send(worker.frame([head, *arguments]))
@@ -317,6 +325,10 @@ class WorkerProcess:
                     if bytes(parts[0]) == worker.LOGGED:
                         if self._call is not None:
                             self._call.log(bytes(parts[1]))
+                        continue
+                    if bytes(parts[0]) == worker.PRINTED:
+                        if self._call is not None:
+                            self._call.tell_print(bytes(parts[1]), bytes(parts[2]))
                         continue
                     call, self._call = self._call, None
                     if call is not None:

@@ -67,11 +67,13 @@ class _Pickler(pickle.Pickler):
         if kind is Task:
             named, wanted = obj.function, obj
         elif kind is FunctionType or kind is type or issubclass(kind, type):
-            if obj.__module__ != "__main__" and (kind is not FunctionType or obj.__module__.startswith("cascade.")):
+            if kind is not FunctionType and obj.__module__ != "__main__":
                 return NotImplemented
             named = wanted = obj
         elif isinstance(obj, Secret):
             raise TypeError(NOT_KEPT)
+        elif isinstance(obj, Task):
+            named, wanted = obj.function, obj
         else:
             return NotImplemented
         if not isinstance(named, (FunctionType, type)) or is_local(named):
@@ -88,7 +90,7 @@ class _Pickler(pickle.Pickler):
         if found is wanted:
             # Pickle's own way is the better one for what is an importable module's.
             return NotImplemented if wanted is named and named.__module__ != "__main__" else (look_up, (name,))
-        if type(found) is Task and found.function is wanted:
+        if isinstance(found, Task) and found.function is wanted:
             return function_of, (name,)
         return NotImplemented
 

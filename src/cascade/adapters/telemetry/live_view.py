@@ -25,6 +25,7 @@ _MOST_ROWS: Final = 12
 _WIDEST_BAR: Final = 30
 _NARROWEST_WITH_BAR: Final = 50
 _LONGEST_NAME: Final = 32
+_MOST_REASONS: Final = 2
 
 
 class LiveView:
@@ -112,7 +113,10 @@ class LiveView:
 
     def _trouble(self, standing: Standing) -> Text | None:
         found = standing.troubles()
-        for (name, reason), times in list(standing.blocked.items())[-2:]:
+        # Of whom nothing is under way nobody waits any more.
+        over = {row.name for row in standing.rows.values() if not row.active}
+        held_back = [(name, reason, times) for (name, reason), times in standing.blocked.items() if name not in over]
+        for name, reason, times in held_back[-_MOST_REASONS:]:
             found.append(f"{harmless(name, _LONGEST_NAME)} blocked {counted(times, 'time')}: {harmless(reason)}")
         return Text(f"  {'; '.join(found)}", style="yellow") if found else None
 

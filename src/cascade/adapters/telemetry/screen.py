@@ -61,7 +61,7 @@ class Screen:
         self._columns = 0
         self._line_is_open = False
         self._drawn_at = 0.0
-        self._wrapped: list[tuple[Any, Any]] = []
+        self._wrapped: list[tuple[Any, Any, Any]] = []
         self._write: Callable[[str], object] = self._stream.write
 
     def size(self) -> tuple[int, int]:
@@ -139,15 +139,18 @@ class Screen:
             if stream is self._stream or _is_same_terminal(stream, self._stream):
                 original = stream.write
                 passing = partial(self._pass_on, stream, original)
+                before = getattr(stream, "__dict__", {}).get("write")
                 with suppress(AttributeError):
                     stream.write = passing  # type: ignore[method-assign]
-                    self._wrapped.append((stream, passing))
+                    self._wrapped.append((stream, passing, before))
 
     def _unwrap(self) -> None:
-        for stream, passing in self._wrapped:
+        for stream, passing, before in self._wrapped:
             # Whoever has wrapped it once more since then keeps a function that only passes on.
             if stream.write is passing:
                 del stream.write
+                if before is not None:
+                    stream.write = before
         self._wrapped = []
 
     def _pass_on(self, stream: TextIO, original: Callable[[str], int], text: str) -> int:

@@ -84,6 +84,6 @@ def _of_task(event: Any, task: str) -> str:
             where = harmless(event.stack.strip().rpartition("File ")[2])
             return f"{task} has blocked its event loop for {lasting(event.seconds)}, at {where}"
         case TaskAbandoned():
-            return f"abandoned {task}: still running after its timeout of {lasting(event.timeout)}"
+            return f"abandoned {task}: nothing could stop it, and it goes on"
         case _:
             return harmless(repr(event))

@@ -38,7 +38,7 @@ class Standing:
         rate: how many calls end in a second, at present; `None` until that is known.
         retries: how many attempts were followed by another.
         abandoned: how many calls were left behind.
-        blocked: what held calls back, and how many.
+        blocked: what has held calls back, by the name of the task and the reason, and how many.
         slowest: which calls took longest.
     """
 
@@ -78,7 +78,9 @@ class Standing:
         self._total = progress.total
         since, before = samples[0]
         self.rate = (ended - before) / (now - since) if now > since and ended > before else None
-        self._keep_rows((*(progress.tasks or ()), *nested))
+        # Where a graph was too large to look at this time, the rows stay as they were seen last.
+        if progress.tasks is not None:
+            self._keep_rows((*progress.tasks, *nested))
 
     def _keep_rows(self, tasks: tuple[TaskProgress, ...]) -> None:
         """Graphs that have ended are not seen any more: what was known of their calls is then done."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from threading import RLock
@@ -22,11 +23,13 @@ if TYPE_CHECKING:
     from cascade.adapters.telemetry.live_view import LiveView
     from cascade.adapters.telemetry.screen import Pane, Screen
     from cascade.runtime.engine import Engine
-    from cascade.runtime.progress import TaskProgress
+    from cascade.runtime.progress import RunProgress, TaskProgress
     from cascade.runtime.run import Run
     from cascade.runtime.strategies.graph import GraphExecutionStrategy
 
 _FIRST_LINE: Final = 5.0
+_MOST_OF_TIME: Final = 0.05
+"""The share of its time that looking at the calls of a large graph one by one may take."""
 _TOLD: Final[dict[Level, tuple[type[Event], ...]]] = {
     # Of a blocked loop a Python warning tells, at once and not when it goes on.
     least: (
@@ -85,6 +88,7 @@ class TerminalReporter:
         self._listens = False
         self._began = 0.0
         self._next_line = _FIRST_LINE
+        self._next_close_look = 0.0
         self._view: LiveView | None = None
         self._screen: Screen | None = None
         self._pane: Pane | None = None
@@ -177,23 +181,31 @@ class TerminalReporter:
     def _update(self, now: float) -> list[Standing]:
         """Look at all runs; the outermost ones, with what belongs to their nested ones."""
         nested: dict[str, list[TaskProgress]] = {}
-        outermost: list[GraphExecutionStrategy] = []
-        for strategy in self._own.under_way():
+        outermost: list[tuple[GraphExecutionStrategy, RunProgress]] = []
+        for strategy, progress in self._progress(now):
             if strategy.run.parent is None:
-                outermost.append(strategy)
+                outermost.append((strategy, progress))
             else:
-                tasks = progress_of_run(strategy).tasks or ()
-                nested.setdefault(_outermost(strategy.run).id, []).extend(tasks)
+                nested.setdefault(_outermost(strategy.run).id, []).extend(progress.tasks or ())
         found: list[Standing] = []
-        for strategy in outermost:
+        for strategy, progress in outermost:
             standing = self._standings.get(strategy.run.id)
             if standing is None:
                 # Of runs that are watched from the start the time is known.
                 began = self._began if not self._standings else now
                 standing = self._standings[strategy.run.id] = Standing(began)
-            standing.update(progress_of_run(strategy), now, tuple(nested.get(strategy.run.id, ())))
+            standing.update(progress, now, tuple(nested.get(strategy.run.id, ())))
             standing.slowest.look(calls_under_way(strategy), now)
             found.append(standing)
+        return found
+
+    def _progress(self, now: float) -> list[tuple[GraphExecutionStrategy, RunProgress]]:
+        """How far the runs have come; by task only now and then where that takes its time."""
+        strategies = self._own.under_way()
+        if now < self._next_close_look:
+            return [(strategy, progress_of_run(strategy)) for strategy in strategies]
+        found = [(strategy, progress_of_run(strategy, sys.maxsize)) for strategy in strategies]
+        self._next_close_look = now + (self._engine.clock.monotonic() - now) / _MOST_OF_TIME
         return found
 
     def _draw(self, standings: list[Standing], now: float) -> None:
@@ -241,7 +253,9 @@ def _errors_of(strategy: GraphExecutionStrategy) -> list[BaseException]:
     """What failed in a run: in one that went on all of it, otherwise what stopped it."""
     if strategy.failures:
         return list(strategy.failures)
-    return [] if strategy.run.error is None else [strategy.run.error]
+    error = strategy.run.error
+    # That somebody has cancelled it, the line before says.
+    return [] if error is None or isinstance(error, asyncio.CancelledError) else [error]
 
 
 def _outermost(run: Run) -> Run:

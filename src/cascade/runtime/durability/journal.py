@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import warnings
 from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
+from cascade.runtime.durability.kept_lines import KeptLines
 from cascade.runtime.durability.keys import (
     RESULT,
     ROOT_GRAPH,
@@ -19,7 +21,7 @@ from cascade.runtime.durability.keys import (
 from cascade.runtime.durability.writer import Entry
 from cascade.runtime.fault_points import reach
 from cascade.runtime.preview import describe_error, preview
-from cascade.spec.exceptions import ResumeError, UnserializableValueError, VolatileValueWarning
+from cascade.spec.exceptions import ResumeError, RunCancelledError, UnserializableValueError, VolatileValueWarning
 from cascade.spec.lazy_types import next_order
 from cascade.spec.records import ROOT, Record
 
@@ -64,6 +66,7 @@ class Journal:
         waits: whether what follows waits until an ending is committed.
 
     Attributes:
+        lines: keeps what calls log and print.
         committed: called by who has the store, with the places that are complete: continuation, place, value.
         failed: called there when the store has failed for good, or another process owns the run.
     """
@@ -81,6 +84,7 @@ class Journal:
         self.run_id = ownership.row.run_id
         self.epoch = ownership.row.epoch
         self.waits = waits
+        self.lines = KeptLines(self.run_id, self.epoch, writer, clock)
         self.committed: Callable[[list[tuple[Any, int, Any]]], None] | None = None
         self.failed: Callable[[BaseException], None] | None = None
         self._run = run_key(self.run_id)
@@ -175,7 +179,7 @@ class Journal:
         """Note the value of a place; whether it is complete only when `committed` tells.
 
         Args:
-            helper: the worker thread that this is, which will `write_here` or `wake_writer` before anything else.
+            helper: the worker thread that this is, if it will `write_here` or `wake_writer` before anything else.
         """
         signal: int | None = None
         if type(value) is TakenSignal:
@@ -191,11 +195,14 @@ class Journal:
 
     def write_here(self) -> None:
         """Commit on this thread what was noted, as nothing else can be done before that."""
-        self._writer.write_here()
+        self._writer.write_here(self)
 
     def wake_writer(self) -> None:
-        """Have what was noted committed meanwhile; holds up a thread whose calls end faster than the store writes."""
+        """Have what was noted committed meanwhile."""
         self._writer.ring()
+
+    def wait_for_room(self) -> None:
+        """Hold up a worker thread whose calls end faster than the store writes."""
         self._writer.wait_for_room()
 
     def mapped(self, mapping: MapExecution, began: float) -> None:
@@ -346,10 +353,14 @@ class Journal:
                     entry.then()
         except BaseException as error:
             # Whatever it was: nobody must wait for ever, and the thread serves other runs.
-            self._error = error
-            self._writer.dismiss(self)
-            if self.failed is not None:
-                self.failed(error)
+            self.fail(error)
+
+    def fail(self, error: BaseException) -> None:
+        """Write nothing more, and stop the run."""
+        self._error = error
+        self._writer.dismiss(self)
+        if self.failed is not None:
+            self.failed(error)
 
     def _written(self, store: Store, entries: list[Entry], lease_until: float) -> list[Entry]:
         """Write what has come; the entries, in the order in which they were written."""
@@ -369,9 +380,9 @@ class Journal:
 
     # From start to end.
 
-    async def start(self) -> None:
+    def start(self) -> None:
         """Renew the lease from now on."""
-        await self._writer.call(partial(self._writer.enlist, self))
+        self._writer.post(partial(self._writer.enlist, self))
 
     async def flush(self) -> None:
         """Wait until all that was noted is written; raises what the store raised."""
@@ -390,9 +401,11 @@ class Journal:
                 if self._error is not None:
                     raise self._error
         finally:
-            await self._writer.call(partial(self._writer.dismiss, self))
-            reach("run.unlock")
-            self._ownership.lock.release()
+            try:
+                await self._writer.call(partial(self._writer.dismiss, self))
+            finally:
+                reach("run.unlock")
+                self._ownership.lock.release()
 
     def _finish(self, status: RunStatus, error: str | None) -> None:
         self._writer.store.finish(self.run_id, self.epoch, status, error, self._clock.now())
@@ -407,6 +420,12 @@ class Journal:
     def let_go(self) -> None:
         """Give the run up as it is, for a process that ends at once."""
         self._ownership.lock.release()
+
+
+def status_after(error: BaseException) -> RunStatus:
+    """How a run stands that an error has ended."""
+    cancelled = isinstance(error, (asyncio.CancelledError, KeyboardInterrupt, RunCancelledError))
+    return "cancelled" if cancelled else "failed"
 
 
 def _nothing() -> None:

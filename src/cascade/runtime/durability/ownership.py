@@ -2,32 +2,68 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import platform
+from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from cascade.runtime.durability.host_lock import HostLock
+from cascade.runtime.durability.journal import status_after
 from cascade.runtime.fault_points import reach
-from cascade.spec.exceptions import RunOwnedError
+from cascade.runtime.preview import describe_error
+from cascade.spec.exceptions import RunOwnedError, StoreError
 
 if TYPE_CHECKING:
     from cascade.runtime.durability.writer import Writer
     from cascade.spec.protocols import Clock
-    from cascade.spec.records import RunRow
+    from cascade.spec.records import RunRow, RunStatus
+
+T = TypeVar("T")
 
 
 class Ownership:
-    """The right to write a run, from `claim` to `release`.
+    """The right to write a run, from `claim` until it is given up.
 
-    Attributes:
+    Args:
+        writer: has the store.
         row: the run as it stood when it was claimed.
         lock: this machine's lock on it.
+        updated: when the run had been written before that, in seconds since the epoch.
+
+    Attributes:
+        row: as above.
+        lock: as above.
     """
 
-    def __init__(self, row: RunRow, lock: HostLock) -> None:
+    def __init__(self, writer: Writer, row: RunRow, lock: HostLock, updated: float) -> None:
         self.row = row
         self.lock = lock
+        self._writer = writer
+        self._updated = updated
+
+    async def leave(self) -> None:
+        """Give the run up as it was found; being cancelled waits until that is done."""
+        await self._give_up(self.row.status, self.row.error, self._updated)
+
+    async def fail(self, error: BaseException, now: float) -> None:
+        """Give the run up because of what kept it from beginning; one that has finished stays as it is.
+
+        The error is what people shall hear of, and not that the store failed to note it.
+        """
+        with suppress(StoreError, RunOwnedError):
+            if self.row.status == "succeeded":
+                await self.leave()
+            else:
+                await self._give_up(status_after(error), describe_error(error), now)
+
+    async def _give_up(self, status: RunStatus, error: str | None, ended: float) -> None:
+        finish = partial(self._writer.store.finish, self.row.run_id, self.row.epoch, status, error, ended)
+        try:
+            await _outlasting_cancellation(self._writer.ask(finish))
+        finally:
+            self.lock.release()
 
 
 async def claim(writer: Writer, clock: Clock, draft: RunRow) -> Ownership:
@@ -37,7 +73,8 @@ async def claim(writer: Writer, clock: Clock, draft: RunRow) -> Ownership:
     lease has run out.
 
     Args:
-        draft: the run as it shall be if it is new; host, owner and lease are filled in here.
+        draft: the run as it shall be if it is new, with the time at which it was last written if it is not; host, owner
+            and lease are filled in here.
 
     Raises:
         RunOwnedError: another process owns the run and is alive.
@@ -58,9 +95,17 @@ async def claim(writer: Writer, clock: Clock, draft: RunRow) -> Ownership:
             row = draft._replace(
                 host=lock.token, owner=owner, lease_until=clock.now() + writer.lease, updated=clock.now()
             )
-            claimed = await writer.call(partial(store.claim, row, over=over))
+            claiming = writer.ask(partial(store.claim, row, over=over))
+            try:
+                claimed = await _outlasting_cancellation(claiming)
+            except asyncio.CancelledError as cancelled:
+                claimed = None if claiming.exception() else claiming.result()
+                if claimed is not None:
+                    # Nobody else knows that the run has an owner now.
+                    await Ownership(writer, claimed, lock, draft.updated).fail(cancelled, clock.now())
+                raise
             if claimed is not None:
-                return Ownership(claimed, lock)
+                return Ownership(writer, claimed, lock, draft.updated)
             found = await writer.call(lambda: store.find(draft.run_id))
             if found is None:
                 over = None
@@ -71,6 +116,21 @@ async def claim(writer: Writer, clock: Clock, draft: RunRow) -> Ownership:
     except BaseException:
         lock.release()
         raise
+
+
+async def _outlasting_cancellation(done: asyncio.Future[T]) -> T:
+    """Wait for what the store does in any case; a cancellation takes effect when it is done."""
+    cancelled: asyncio.CancelledError | None = None
+    while not done.done():
+        try:
+            await asyncio.wait([done])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        # Looked at, so that nobody complains of an exception that was never retrieved.
+        done.exception()
+        raise cancelled
+    return done.result()
 
 
 async def _outwait(writer: Writer, clock: Clock, found: RunRow) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cascade.runtime.durability.journal import Journal
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class DurableStore:
-    """A store with what an engine needs around it: who turns values into bytes, and the thread that writes.
+    """A store with what an engine needs around it: who turns values into bytes, and who writes.
 
     Args:
         store: keeps the runs; from now on it belongs to this object, which closes it.
@@ -41,7 +40,7 @@ class DurableStore:
         self._lock = threading.Lock()
 
     def writer(self, clock: Clock) -> Writer:
-        """The thread that writes, started at its first use."""
+        """Who writes, started at its first use."""
         with self._lock:
             if self._writer is None:
                 self._writer = Writer(self.store, clock, self.lease)
@@ -66,7 +65,10 @@ def _storable(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Session:
-    """One process's time with one run: `open`, then `result`, then `begin` or `leave`."""
+    """One process's time with one run: `open`, then `result`, and where there is none `begin`.
+
+    Whatever ends the first two, cancellation too, the run is then as free as before.
+    """
 
     def __init__(self, durable: DurableStore, writer: Writer, run_id: str, clock: Clock) -> None:
         self._serializer = durable.serializer
@@ -75,7 +77,6 @@ class Session:
         self._clock = clock
         self._ownership: Ownership | None = None
         self._records: list[Record] = []
-        self._updated = 0.0
 
     async def open(
         self,
@@ -109,7 +110,6 @@ class Session:
         if found is not None:
             self._compare(kept, {name: value for name, value in _storable(params).items() if name in given})
         now = self._clock.now()
-        self._updated = now if found is None else found.updated
         draft = RunRow(
             self._run_id,
             "running",
@@ -118,7 +118,7 @@ class Session:
             "",
             0.0,
             now,
-            now,
+            now if found is None else found.updated,
             ", ".join(target),
             self._dumped(_storable(params)),
             program,
@@ -128,8 +128,8 @@ class Session:
         if self._ownership.row.epoch > 1:
             try:
                 self._records = await self._writer.call(lambda: store.records(self._run_id))
-            except BaseException:
-                self._ownership.lock.release()
+            except BaseException as error:
+                await self._ownership.fail(error, self._clock.now())
                 raise
             reach("run.recalled")
         return params, inputs
@@ -159,18 +159,21 @@ class Session:
                 f"given, and the run {had}; leave the parameters out to resume it, or choose another run id"
             )
 
-    def result(self) -> tuple[bool, Any]:
-        """Whether the run has finished before with a value that was kept, and the value."""
+    async def result(self) -> tuple[bool, Any]:
+        """Whether the run has finished before with a value that was kept, and the value: then the run is given up."""
         assert self._ownership is not None
         if self._ownership.row.status != "succeeded":
             return False, None
         try:
-            return self._journal(waits=True).result()
-        except BaseException:
-            self._ownership.lock.release()
+            found, value = self._journal(waits=True).result()
+        except BaseException as error:
+            await self._ownership.fail(error, self._clock.now())
             raise
+        if found:
+            await self._ownership.leave()
+        return found, value
 
-    async def begin(self, *, waits: bool) -> Journal:
+    def begin(self, *, waits: bool) -> Journal:
         """Start to journal the run.
 
         Args:
@@ -178,19 +181,8 @@ class Session:
         """
         journal = self._journal(waits=waits)
         self._records = []
-        await journal.start()
+        journal.start()
         return journal
-
-    async def leave(self) -> None:
-        """Give the run up as it was found."""
-        assert self._ownership is not None
-        row = self._ownership.row
-        try:
-            await self._writer.call(
-                partial(self._writer.store.finish, row.run_id, row.epoch, row.status, row.error, self._updated)
-            )
-        finally:
-            self._ownership.lock.release()
 
     def _journal(self, *, waits: bool) -> Journal:
         assert self._ownership is not None

@@ -9,9 +9,10 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from cascade.runtime.fault_points import reach
+from cascade.spec.exceptions import StoreError
 
 if TYPE_CHECKING:
     from cascade.runtime.durability.journal import Journal
@@ -63,7 +64,8 @@ class Writer:
     A group is what has come while the one before was written: nothing is held back to fill it. One thread at a time has
     the store, most often the writer's own. A worker thread that has nothing else to do, as in a chain, makes the commit
     itself that its next call waits for: that saves handing over twice, 40 us of the 180 that a step costs beside the
-    disk (2-core development machine).
+    disk (2-core development machine). It writes one group of its own run and no more: what came meanwhile, and what
+    other runs wait for, is the writer's.
 
     Args:
         store: the store, which belongs to this object from now on.
@@ -82,6 +84,7 @@ class Writer:
         self._room = threading.Condition()
         self._held_up = 0
         self._closed = False
+        self._gone = False
         self._thread = threading.Thread(target=self._work, name="cascade-store", daemon=True)
         self._thread.start()
 
@@ -96,13 +99,15 @@ class Writer:
     def ring(self) -> None:
         """Have the writer's own thread write what waits."""
         self._bell.put(None)
+        if self._gone:
+            self._turn_away()
 
-    def write_here(self) -> None:
-        """Write what waits on this thread, unless another one is at it, which then goes on with it."""
+    def write_here(self, journal: Journal) -> None:
+        """Write a group of one journal on this thread; not if another one has the store, or others come first."""
         if self._turn.acquire(blocking=False):
             try:
-                while self._waiting and type(self._waiting[0]) is Entry:
-                    self._work_once()
+                if not self._closed:
+                    self._work_once(journal)
             finally:
                 self._turn.release()
         if self._waiting:
@@ -118,10 +123,14 @@ class Writer:
 
     async def call(self, function: Callable[[], T]) -> T:
         """Have the writer's own thread call something with the store, after all that was submitted before."""
+        return await self.ask(function)
+
+    def ask(self, function: Callable[[], T]) -> asyncio.Future[T]:
+        """The same, to be waited for: who stops waiting does not stop the call."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        self._put(partial(_answer, loop, future, function))
-        return await future
+        self._put(_Question(loop, future, function))
+        return future
 
     def post(self, function: Callable[[], object]) -> None:
         """The same without waiting for it; a failure is logged."""
@@ -168,17 +177,39 @@ class Writer:
                         self._work_once()
         finally:
             self.store.close()
+            # First told, then looked: whoever comes from now on looks as well.
+            self._gone = True
+            self._turn_away()
 
-    def _work_once(self) -> None:
-        """Write a group, or call what comes before one; by who has the store."""
+    def _turn_away(self) -> None:
+        """Leave nobody waiting who came after the store was closed."""
+        while True:
+            try:
+                item = self._waiting.popleft()
+            except IndexError:
+                return
+            error = StoreError(self.store.url, "the engine was closed while a run was under way")
+            if isinstance(item, Entry):
+                item.journal.fail(error)
+            elif isinstance(item, _Question):
+                item.refuse(error)
+
+    def _work_once(self, only: Journal | None = None) -> None:
+        """Write a group, or call what comes before one; by who has the store.
+
+        Args:
+            only: write what comes first of this journal, if anything, and call nothing.
+        """
         waiting = self._waiting
         group: list[Entry] = []
         while waiting and len(group) < _MOST_IN_GROUP:
             item = waiting[0]
             if not isinstance(item, Entry):
-                if not group:
+                if not group and only is None:
                     waiting.popleft()
                     item()
+                break
+            if only is not None and item.journal is not only:
                 break
             group.append(item)
             waiting.popleft()
@@ -223,13 +254,27 @@ def _attempted(function: Callable[[], object]) -> None:
         _log.exception("the store failed at what nobody waits for")
 
 
-def _answer(loop: asyncio.AbstractEventLoop, future: asyncio.Future[T], function: Callable[[], T]) -> None:
-    try:
-        value = function()
-    except BaseException as error:
-        _on_loop(loop, partial(_fail, future, error))
-    else:
-        _on_loop(loop, partial(_resolve, future, value))
+class _Question(Generic[T]):
+    """What a coroutine has the store asked, and waits for."""
+
+    __slots__ = ("_function", "_future", "_loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[T], function: Callable[[], T]) -> None:
+        self._loop = loop
+        self._future = future
+        self._function = function
+
+    def __call__(self) -> None:
+        try:
+            value = self._function()
+        except BaseException as error:
+            self.refuse(error)
+        else:
+            _on_loop(self._loop, partial(_resolve, self._future, value))
+
+    def refuse(self, error: BaseException) -> None:
+        """Answer with an error."""
+        _on_loop(self._loop, partial(_fail, self._future, error))
 
 
 def _on_loop(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:

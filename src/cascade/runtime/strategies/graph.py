@@ -17,7 +17,6 @@ from cascade.runtime.loop_watch import LOOP_WATCH
 from cascade.runtime.places import Places
 from cascade.runtime.preview import describe_error
 from cascade.runtime.progress import Past, name_of_target
-from cascade.runtime.run import helper_of
 from cascade.runtime.scheduler import MISSING, Scheduler
 from cascade.runtime.spare_loop import is_spare
 from cascade.spec.exceptions import RunCancelledError, RunFailedGroup
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from cascade.graph.model import Graph
     from cascade.runtime.attempts import Attempt
     from cascade.runtime.engine import Engine
-    from cascade.runtime.run import Run
+    from cascade.runtime.run import Helper, Run
     from cascade.runtime.scheduler import Continuation, Due, Ending
     from cascade.spec.lazy_types import LazyResult
     from cascade.spec.protocols import Timer
@@ -51,6 +50,7 @@ class GraphExecutionStrategy:
         target: what was asked for, once the run has begun.
         attempts: the calls with policies that are under way.
         settling: whether the run stops and waits for its helpers to leave.
+        has_let_go: whether the values of its graphs may be gone, so that nothing may be made of them any more.
     """
 
     def __init__(self, run: Run, engine: Engine) -> None:
@@ -72,6 +72,7 @@ class GraphExecutionStrategy:
         self._first_moment = FirstMoment()
         self._abandoned = False
         self.settling = False
+        self.has_let_go = False
 
     async def execute(self, graph: Graph) -> Any:
         """Run a graph and return the value of its target; whatever happens, nothing of it runs afterwards."""
@@ -166,6 +167,7 @@ class GraphExecutionStrategy:
         self.past.target, self.target = name_of_target(self.target), None
         if not self._abandoned:
             # Otherwise calls may still begin on what is there.
+            self.has_let_go = True
             for scheduler in left:
                 scheduler.forget_values()
 
@@ -313,8 +315,15 @@ class GraphExecutionStrategy:
             scheduler.left = parent
         return scheduler
 
-    def begin_returned(self, scheduler: Scheduler, lazy: LazyResult[Any], due: Due, *, last: bool = False) -> None:
-        """Start the graph of what a call returned; in a durable run when it is committed that the call has ended."""
+    def begin_returned(
+        self, scheduler: Scheduler, lazy: LazyResult[Any], due: Due, *, last: bool = False, helper: Helper | None = None
+    ) -> None:
+        """Start the graph of what a call returned; in a durable run when it is committed that the call has ended.
+
+        Args:
+            last: after everything else that is ready, and not before it.
+            helper: the worker thread that has made the call, if it sees to the commit before it does anything else.
+        """
         journal = self.run.journal
         if journal is None:
             self.begin(scheduler, due, last=last)
@@ -322,7 +331,7 @@ class GraphExecutionStrategy:
         left, scheduler.left = scheduler.left, None
         try:
             then = partial(self._begin_committed, scheduler)
-            waits = journal.continues(scheduler, lazy, left, then, helper_of(self.run))
+            waits = journal.continues(scheduler, lazy, left, then, helper)
         except BaseException as error:
             if scheduler.parent is None:
                 self.stop(error)

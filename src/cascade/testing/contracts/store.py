@@ -16,6 +16,7 @@ from cascade.spec.exceptions import RunOwnedError
 from cascade.spec.records import ROOT, Record, RunRow
 from cascade.testing.contracts.opened_stores import ODD_TEXTS, run_threads
 from cascade.testing.contracts.store_limits import StoreLimitsContract
+from cascade.testing.contracts.store_lines import StoreLinesContract
 
 if TYPE_CHECKING:
     from cascade.spec.protocols import Store
@@ -60,7 +61,7 @@ store.close()
 """
 
 
-class StoreContract(StoreLimitsContract):
+class StoreContract(StoreLimitsContract, StoreLinesContract):
     """Tests of a store; inherit from it in a test module, as a class whose name begins with `Test`.
 
     Attributes:
@@ -343,6 +344,21 @@ class StoreContract(StoreLimitsContract):
         assert self.open().records("run") == expected
         store.write("run", 1, [], [ROOT], 100.0)
         assert store.records("run") == []
+
+    def test_an_outline_has_all_but_the_payloads(self) -> None:
+        store = self.start()
+        assert store.outline("run") == store.outline("absent") == []
+        group = [
+            record(1)._replace(payload=bytes(300_000)),
+            record(2, scope=SCOPE, kind="continues")._replace(inner=OTHER_SCOPE, detail="why", turn=2**40),
+            record(3, kind="skipped", detail="Pruned")._replace(payload=None, preview=None),
+            record(4)._replace(payload=b"", node=b"", label="\0\ud800"),
+        ]
+        store.write("run", 1, group, [], 100.0)
+        store.write("run", 1, [record(1, kind="failed", attempt=2), record(5)], [SCOPE], 100.0)
+        kept = store.records("run")
+        assert store.outline("run") == [found._replace(payload=None) for found in kept]
+        assert self.open().outline("run") == store.outline("run")
 
     def test_ten_thousand_records_come_back(self) -> None:
         store = self.start()

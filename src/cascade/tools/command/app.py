@@ -60,16 +60,22 @@ class _Commands(TyperGroup):
                 typer.echo(message_of(error), err=True)
                 raise typer.Exit(status) from None
 
+    def get_params(self, ctx: Any) -> Any:
+        return _flags_without_values(super().get_params(ctx))
+
 
 class _Command(TyperCommand):
     """Its help names no value for a flag, which takes none."""
 
     def get_params(self, ctx: Any) -> Any:
-        parameters = super().get_params(ctx)
-        for parameter in parameters:
-            if getattr(parameter, "is_flag", False):
-                parameter.metavar = ""
-        return parameters
+        return _flags_without_values(super().get_params(ctx))
+
+
+def _flags_without_values(parameters: Any) -> Any:
+    for parameter in parameters:
+        if getattr(parameter, "is_flag", False):
+            parameter.metavar = ""
+    return parameters
 
 
 app: Final = typer.Typer(

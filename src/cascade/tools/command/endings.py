@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import Final
 
 from cascade.adapters.telemetry.wording import harmless
-from cascade.spec.exceptions import CascadeError, MissingExtraError, ParameterError, ResumeError, RunOwnedError
+from cascade.runtime.signing_key import SigningKeyError
+from cascade.spec.exceptions import (
+    CascadeError,
+    MissingExtraError,
+    ParameterError,
+    ResumeError,
+    RunOwnedError,
+    StoreError,
+)
 from cascade.tools.program import BAD_INPUT as WRONG_USE
 from cascade.tools.program import FAILED, INTERRUPTED
 from cascade.tools.report import failure_text
@@ -27,7 +35,9 @@ def message_of(error: BaseException) -> str:
         problems = "".join("\n  " + problem.replace("\n", "\n    ") for problem in error.problems)
         text = f"error: bad input{places}, and nothing was run:{problems}"
     else:
-        text = f"error: {error}" if status_of(error) == WRONG_USE else failure_text(error)
+        # Where in the program a store or its key was refused helps nobody, and the message has the reason.
+        is_told = status_of(error) == WRONG_USE or isinstance(error, (StoreError, SigningKeyError))
+        text = f"error: {error}" if is_told else failure_text(error)
     return "\n".join(harmless(line, _LONGEST_LINE) for line in text.split("\n"))
 
 
@@ -39,4 +49,5 @@ def status_of(error: BaseException) -> int | None:
     """
     if isinstance(error, (CommandError, *_WRONG_USE)):
         return WRONG_USE
-    return FAILED if isinstance(error, CascadeError) else None
+    # An `OSError` is a disk that is full under what is printed, or a folder for locks that cannot be made.
+    return FAILED if isinstance(error, (CascadeError, OSError)) else None

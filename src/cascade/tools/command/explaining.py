@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from rich.text import Text
 
@@ -14,12 +14,14 @@ from cascade.graph.hashing import identities_of
 from cascade.graph.model import NodeKind
 from cascade.runtime.durability.keys import ROOT_GRAPH, TARGET, scope_of_items
 from cascade.spec.records import ROOT
+from cascade.spec.walk import dependencies_of
 from cascade.tools.command.moments import shown_moment
 from cascade.tools.command.tables import stdout, write_line
 from cascade.tools.picture_text import shortened
 
 if TYPE_CHECKING:
     from cascade.graph.model import Graph
+    from cascade.spec.lazy_types import LazyResult
     from cascade.spec.protocols import Store
     from cascade.spec.records import Record, RunRow
     from cascade.tools.command.programs import Program
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 Fate = Literal["reused", "goes on", "runs", "gone"]
 _STYLES: Final = {"reused": "green", "goes on": "cyan", "runs": "yellow", "gone": "dim"}
 _MOST: Final = 200
+AFTER_FAILURE: Final = frozenset({"UpstreamFailed", "ConditionMissing", "RunStopped"})
+"""Reasons of skips that are not final: they came of a failure, which is tried again."""
 _CALLS: Final = (NodeKind.CALL, NodeKind.MAP)
 
 
@@ -87,8 +91,12 @@ def prospects(graph: Graph, records: list[Record]) -> Iterator[Prospect]:
     by_name: dict[str, list[Record]] = {}
     for unused in leftover.values():
         by_name.setdefault(unused.name, []).append(unused)
-    for node, key in zip(graph.nodes, keys, strict=True):
+    undecided: set[int] = set()
+    for index, (node, key) in enumerate(zip(graph.nodes, keys, strict=True)):
         record = known.get(key)
+        source = next((at for at in map(graph.index_of.get, _deciding(node.lazy, record)) if at in undecided), None)
+        if _is_undecided(node.kind, record, source):
+            undecided.add(index)
         if node.kind not in _CALLS:
             continue
         if tail is not None:
@@ -113,6 +121,13 @@ def prospects(graph: Graph, records: list[Record]) -> Iterator[Prospect]:
                 )
             else:
                 yield Prospect(node.id, "runs", "new: it had not ended, or was not there")
+        elif record.kind == "skipped" and index in undecided:
+            cause = (
+                "because something had failed"
+                if record.detail in AFTER_FAILURE or source is None
+                else f"and depends on {harmless(graph.node_id(source))}"
+            )
+            yield Prospect(node.id, "runs", f"it was skipped {cause} ({record.detail or ''}): that is decided again")
         else:
             yield _of_record(shortened(node.id), record, inside)
     if tail is not None:
@@ -126,6 +141,27 @@ def prospects(graph: Graph, records: list[Record]) -> Iterator[Prospect]:
         return
     for unused in leftover.values():
         yield Prospect(harmless(unused.label), "gone", "it is journaled, and no call of the code as it is now is that")
+
+
+def _deciding(lazy: LazyResult[Any], record: Record | None) -> Iterable[LazyResult[Any]]:
+    """What a node depends on; where its condition was false, that comes before all else."""
+    condition = None if lazy.policy is None else lazy.policy.run_if
+    if condition is not None and record is not None and record.detail == "ConditionFalse":
+        return (condition,)
+    return dependencies_of(lazy)
+
+
+def _is_undecided(kind: NodeKind, record: Record | None, source: int | None) -> bool:
+    """Whether what becomes of a node is not yet known, as a failure that is tried again decides about it.
+
+    Args:
+        source: what is undecided itself among what the node refers to.
+    """
+    if record is None:
+        return kind in _CALLS or source is not None
+    if record.kind == "skipped":
+        return record.detail in AFTER_FAILURE or source is not None
+    return record.kind in ("failed", "volatile", "continues")
 
 
 def _of_items(ended: int, failed: int) -> str:

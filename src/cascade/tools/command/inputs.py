@@ -70,8 +70,8 @@ def storable(target: Any, texts: Texts) -> Texts:
 
 
 def given_again(texts: Texts) -> dict[str, Any]:
-    """The texts that a run is given again, one for each parameter; the run checks them, with those that it has."""
-    return {name: several[-1] for name, several in texts.items()}
+    """The texts that a run is given again; the run checks them, with the parameters that it has."""
+    return {name: Repeated(several) for name, several in texts.items()}
 
 
 def _is_list(spec: ParamSpec) -> bool:

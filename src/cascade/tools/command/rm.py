@@ -30,7 +30,7 @@ def rm(
         shown = harmless(run_id)
         if not yes:
             standing = standing_of(row, opened.url)
-            kept = counted(len(opened.records(run_id)), "result")
+            kept = counted(len(opened.outline(run_id)), "result")
             _confirm(f"remove run {shown!r} ({standing.value}, {kept})?")
         remove(opened, run_id)
     typer.echo(f"removed run {shown}", err=True)

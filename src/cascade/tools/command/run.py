@@ -21,11 +21,11 @@ from cascade.tools.command.arguments import (
     TargetArgument,
 )
 from cascade.tools.command.endings import CommandError
-from cascade.tools.command.inputs import storable, texts_of, values_of
+from cascade.tools.command.inputs import given_again, storable, texts_of, values_of
 from cascade.tools.command.launching import Log, launch
 from cascade.tools.command.locating import locate
 from cascade.tools.command.programs import Program, program_shown
-from cascade.tools.command.stores import is_elsewhere, new_or_existing_durable
+from cascade.tools.command.stores import exists, is_elsewhere, new_or_existing_durable
 
 
 class OnFailure(StrEnum):
@@ -70,7 +70,6 @@ def run(
     log = Log(log_level.value, log_format.value)
     texts = texts_of(param or ())
     located = locate(target)
-    params = values_of(located.target, texts)
     made = run_id or Randomness().run_id(SystemClock().now())
     program = Program(
         file=None if located.file is None else str(located.file),
@@ -82,6 +81,8 @@ def run(
         max_workers=max_workers,
         durability=durability.value,
     )
+    # What is wrong with the inputs of a new run is told before a store is made; one that exists has its parameters.
+    params = values_of(located.target, texts) if run_id is None or not exists(store) else None
     with new_or_existing_durable(store) as durable:
         found = None if run_id is None else durable.store.find(made)
         before = None if found is None else program_shown(found)
@@ -90,5 +91,9 @@ def run(
                 f"run '{harmless(made)}' is one of {harmless(before.file or before.module, 1_000)}:"
                 f"{harmless(before.name)}; choose another --run-id"
             )
+        if found is not None:
+            params = given_again(texts)
+        elif params is None:
+            params = values_of(located.target, texts)
         elsewhere = durable.store.url if is_elsewhere(store) else None
         launch(found, located, program, params, made, durable, log, elsewhere)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
+import typer
 from rich.text import Text
 
 from cascade.adapters.telemetry.wording import counted, harmless, lasting
 from cascade.runtime.clock import SystemClock
 from cascade.tools.command.arguments import JsonOption, RunArgument, StoreOption
 from cascade.tools.command.journal_tree import Place, all_places, result_of, tree_of
+from cascade.tools.command.lines import shown_line, told_line
 from cascade.tools.command.machine_output import told_record, told_run, write_json
 from cascade.tools.command.moments import shown_moment
 from cascade.tools.command.programs import program_shown
@@ -22,7 +24,7 @@ from cascade.tools.command.stores import existing_store, is_elsewhere, run_in
 from cascade.tools.command.tables import state_text, stdout, write_line
 
 if TYPE_CHECKING:
-    from cascade.spec.records import Record, RunRow
+    from cascade.spec.records import Line, Record, RunRow
 
 _MOST_INSIDE: Final = 20
 _MOST_FAILED: Final = 10
@@ -30,10 +32,18 @@ _DEEPEST: Final = 8
 _MOST_LINES: Final = 500
 
 
-def show(run_id: RunArgument, as_json: JsonOption = False, store: StoreOption = None) -> None:
+def show(
+    run_id: RunArgument,
+    log: Annotated[bool, typer.Option("--log", help="What its calls have logged and printed, instead.")] = False,
+    as_json: JsonOption = False,
+    store: StoreOption = None,
+) -> None:
     """Show what has ended in a run: states, times, errors, and values in a few characters."""
     with existing_store(store) as opened:
         row = run_in(opened, run_id)
+        if log:
+            _write_lines(row, opened.lines(run_id), as_json=as_json)
+            return
         records = opened.records(run_id)
         standing = standing_of(row, opened.url)
         elsewhere = opened.url if is_elsewhere(store) else None
@@ -58,6 +68,16 @@ def show(run_id: RunArgument, as_json: JsonOption = False, store: StoreOption = 
     if standing.can_be_resumed:
         write_line(console, Text(""))
         write_line(console, Text(f"go on with:  {resume_line(run_id, elsewhere)}"), wraps=True)
+
+
+def _write_lines(row: RunRow, lines: Sequence[Line], *, as_json: bool) -> None:
+    """What was logged and printed goes to stdout, and nothing else does."""
+    if as_json:
+        write_json([told_line(line) for line in lines])
+    elif lines:
+        typer.echo("\n".join(map(shown_line, lines)))
+    else:
+        typer.echo(f"nothing was logged or printed in run {harmless(row.run_id)}", err=True)
 
 
 def _head(row: RunRow, records: Sequence[Record], standing: Standing) -> Iterator[Text]:

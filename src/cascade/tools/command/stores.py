@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cascade.adapters.telemetry.wording import harmless
+from cascade.spec.exceptions import DeclarationError
 from cascade.stores import VARIABLE, open_durable, open_store
 from cascade.tools.command.endings import CommandError
 from cascade.tools.command.loading import shown_path
@@ -29,7 +30,12 @@ def url_of(given: str | None) -> str:
 
     Args:
         given: a URL, or the path of a SQLite file.
+
+    Raises:
+        CommandError: it is empty, as of a variable that is not set.
     """
+    if given is not None and not given.removeprefix(_SQLITE):
+        raise CommandError(f"--store: expected a URL or the path of a SQLite file, got '{given}'")
     text = given or os.environ.get(VARIABLE) or str(DEFAULT)
     if "://" not in text and not text.startswith("unix:"):
         text = f"{_SQLITE}{text}"
@@ -37,6 +43,17 @@ def url_of(given: str | None) -> str:
         # One run of one file has one lock, from whatever folder the file is named.
         text = f"{_SQLITE}{Path(text.removeprefix(_SQLITE)).absolute()}"
     return text
+
+
+def exists(given: str | None) -> bool:
+    """Whether there is a store already; of a server it is taken for granted."""
+    url = url_of(given)
+    if not url.startswith(_SQLITE):
+        return True
+    try:
+        return Path(url.removeprefix(_SQLITE)).stat().st_size > 0
+    except OSError:
+        return False
 
 
 def is_elsewhere(given: str | None) -> bool:
@@ -53,7 +70,8 @@ def existing_store(given: str | None) -> Generator[Store]:
     """
     url = url_of(given)
     _check_exists(url, given)
-    store = open_store(url)
+    with _wrong_use():
+        store = open_store(url)
     try:
         yield store
     finally:
@@ -65,7 +83,8 @@ def existing_durable(given: str | None) -> Generator[DurableStore]:
     """The store with what loads values, if there is one; `CommandError` as for `existing_store`."""
     url = url_of(given)
     _check_exists(url, given)
-    durable = open_durable(url)
+    with _wrong_use():
+        durable = open_durable(url)
     try:
         yield durable
     finally:
@@ -88,11 +107,21 @@ def new_or_existing_durable(given: str | None) -> Generator[DurableStore]:
                 f"the folder {shown_path(folder.absolute())} cannot be made ({error.strerror}); choose a store with "
                 f"--store or {VARIABLE}"
             ) from None
-    durable = open_durable(url)
+    with _wrong_use():
+        durable = open_durable(url)
     try:
         yield durable
     finally:
         durable.close()
+
+
+@contextmanager
+def _wrong_use() -> Generator[None]:
+    """A URL or a variable that means nothing is wrong use, and no failure of a store."""
+    try:
+        yield
+    except DeclarationError as error:
+        raise CommandError(str(error)) from None
 
 
 def run_in(store: Store, run_id: str) -> RunRow:
@@ -110,18 +139,11 @@ def run_in(store: Store, run_id: str) -> RunRow:
 
 
 def _check_exists(url: str, given: str | None) -> None:
-    if not url.startswith(_SQLITE):
-        return
-    file = Path(url.removeprefix(_SQLITE))
-    try:
-        exists = file.stat().st_size > 0
-    except OSError:
-        exists = False
-    if exists:
+    if exists(given):
         return
     if given is None and not os.environ.get(VARIABLE):
         raise CommandError(
             f"nothing has been run in this folder yet: there is no {shown_path(DEFAULT)} in {shown_path(Path.cwd())}; "
             f"`cascade run FILE.py:NAME` makes it, --store or {VARIABLE} names another store"
         )
-    raise CommandError(f"there is no store {shown_path(file)}; `cascade run` makes one")
+    raise CommandError(f"there is no store {shown_path(Path(url.removeprefix(_SQLITE)))}; `cascade run` makes one")

@@ -57,7 +57,7 @@ def top(as_json: JsonOption = False, store: StoreOption = None) -> None:
 
 def _running(store: Store, clock: SystemClock) -> list[tuple[RunRow, RunView]]:
     running = [row for row in store.runs() if standing_of(row, store.url) is Standing.RUNNING]
-    return [(row, view_of(row, store.records(row.run_id), clock.now())) for row in running]
+    return [(row, view_of(row, store.outline(row.run_id), clock.now())) for row in running]
 
 
 def _draw(store: Store, clock: SystemClock) -> None:

@@ -18,6 +18,7 @@ from cascade.runtime.clock import SystemClock
 from cascade.runtime.events import RunFinished
 from cascade.tools.command.arguments import RunArgument, StoreOption
 from cascade.tools.command.endings import FAILED, INTERRUPTED
+from cascade.tools.command.lines import shown_line
 from cascade.tools.command.looking import looks
 from cascade.tools.command.shell_line import resume_line
 from cascade.tools.command.standing import Standing, standing_of
@@ -26,10 +27,12 @@ from cascade.tools.command.stores import existing_store, is_elsewhere, run_in
 if TYPE_CHECKING:
     from cascade.runtime.events import Status
     from cascade.spec.protocols import Store
-    from cascade.spec.records import Record, RunRow
+    from cascade.spec.records import Line, Record, RunRow
 
 _BETWEEN_DRAWINGS: Final = 0.2
 _BETWEEN_LINES: Final = 2.0
+_FIRST_LINES: Final = 10
+"""Of what was logged and printed before."""
 _STATUSES: Final[dict[Standing, Status]] = {Standing.SUCCEEDED: "Succeeded", Standing.FAILED: "Failed"}
 
 
@@ -38,6 +41,7 @@ class _Seen(NamedTuple):
     standing: Standing
     view: RunView
     limits: tuple[str, ...]
+    lines: list[Line]
 
 
 def watch(run_id: RunArgument, store: StoreOption = None) -> None:
@@ -47,8 +51,11 @@ def watch(run_id: RunArgument, store: StoreOption = None) -> None:
         row = run_in(opened, run_id)
         display = _Live(row, clock) if sys.stdout.isatty() else _Lines(row, clock)
         seen: _Seen | None = None
+        newest = _Newest()
         try:
-            for seen, is_new in looks(lambda: _look(opened, run_id, clock), clock, _BETWEEN_DRAWINGS):
+            for seen, is_new in looks(lambda: _look(opened, run_id, clock, newest), clock, _BETWEEN_DRAWINGS):
+                if is_new:
+                    display.tell_lines(seen)
                 if seen.standing is not Standing.RUNNING:
                     break
                 display.show(seen, is_new=is_new)
@@ -66,14 +73,32 @@ def watch(run_id: RunArgument, store: StoreOption = None) -> None:
     raise typer.Exit(_exit_status(seen))
 
 
-def _look(store: Store, run_id: str, clock: SystemClock) -> _Seen:
+class _Newest:
+    """Which lines were seen already."""
+
+    def __init__(self) -> None:
+        self._number: int | None = None
+
+    def of(self, store: Store, run_id: str) -> list[Line]:
+        """Those that were not; of what there was before anybody looked the last few."""
+        found = store.lines(run_id, self._number or 0)
+        if self._number is None:
+            self._number, found = 0, found[-_FIRST_LINES:]
+        if found:
+            self._number = found[-1].number
+        return found
+
+
+def _look(store: Store, run_id: str, clock: SystemClock, newest: _Newest) -> _Seen:
+    # First the run: when it has ended, no line comes any more.
     row = run_in(store, run_id)
     now = clock.now()
     standing = standing_of(row, store.url)
-    records = store.records(run_id)
+    records = store.outline(run_id)
+    lines = newest.of(store, run_id)
     is_stopping = reason_to_cancel(store.settings(now), run_id) is not None
     limits = tuple(harmless(str(kept.constraint)) for kept in kept_limits(store, now))
-    return _Seen(row, standing, view_of(row, records, now, is_stopping=is_stopping), limits)
+    return _Seen(row, standing, view_of(row, records, now, is_stopping=is_stopping), limits, lines)
 
 
 def _exit_status(seen: _Seen) -> int:
@@ -105,6 +130,11 @@ class _Display:
 
     def clear(self) -> None:
         """Take away what is drawn."""
+
+    def tell_lines(self, seen: _Seen) -> None:
+        """Tell what was logged and printed since the last look."""
+        if seen.lines:
+            typer.echo("\n".join(map(shown_line, seen.lines)))
 
     def tell_errors(self, seen: _Seen) -> None:
         """Tell the errors that were not told yet."""
@@ -166,6 +196,12 @@ class _Live(_Display):
 
     def clear(self) -> None:
         self._screen.hide(self._pane)
+
+    def tell_lines(self, seen: _Seen) -> None:
+        if seen.lines:
+            # What is drawn comes again below them.
+            self.clear()
+            super().tell_lines(seen)
 
 
 def _error_line(error: Record) -> str:

@@ -12,6 +12,7 @@ from cascade.adapters.telemetry.wording import counted, harmless, lasting
 from cascade.tools.command.arguments import RunArgument, StoreOption
 from cascade.tools.command.caching import cache_reasons
 from cascade.tools.command.endings import CommandError
+from cascade.tools.command.explaining import AFTER_FAILURE
 from cascade.tools.command.journal_tree import Place, all_places, places_called, tree_of
 from cascade.tools.command.moments import shown_moment
 from cascade.tools.command.stores import existing_store, run_in
@@ -72,7 +73,8 @@ def told_of(place: Place, row: RunRow) -> Iterator[Text]:
     if row.status == "succeeded":
         yield Text("the run has finished: resumed, it gives its value and runs nothing")
     else:
-        yield Text(f"resumed, {_RESUMED[record.kind]}")
+        decided_again = record.kind == "skipped" and record.detail in AFTER_FAILURE
+        yield Text(f"resumed, {_DECIDED_AGAIN if decided_again else _RESUMED[record.kind]}")
 
 
 _KINDS: Final = {
@@ -88,9 +90,10 @@ _RESUMED: Final = {
     "mapped": "the run reuses the values of its items as long as the code has this structural id",
     "volatile": "the run calls it again: its value could not be kept",
     "failed": "the run calls it again: a failure is not final",
-    "skipped": "the run skips it again, for the same reason",
+    "skipped": "the run skips it again, unless that depends on what has failed",
     "continues": "the run does not call it again and goes on with what it returned",
 }
+_DECIDED_AGAIN: Final = "the run tries again what has failed, and then decides about it anew"
 
 
 def _reasons(place: Place, record: Record) -> Iterator[str]:

@@ -20,10 +20,12 @@ from cascade.spec.exceptions import RunOwnedError, StoreError, StoreWarning
 from cascade.testing.contracts.cache import HandClock
 from cascade.testing.contracts.store import OTHER_SCOPE, SCOPE, record, row
 from cascade.testing.contracts.store_limits import free_slots
+from cascade.testing.contracts.store_lines import numbered_lines
 from tests.servers import RedisServer
 
 pytestmark = pytest.mark.needs_extra("redis")
 
+LINES = numbered_lines(1, 2, 3, 4, 5)
 Act = Callable[[RedisStore], object]
 
 
@@ -148,6 +150,7 @@ def kill_connections(url: str) -> None:
 def begin(store: RedisStore) -> None:
     store.claim(row("run"), over=None)
     store.write("run", 1, [record(1), record(2, scope=SCOPE), record(3, kind="failed")], [], 100.0)
+    store.note_lines("run", 1, LINES[:3], 4)
     store.send("run", "go", "1", 1.0)
     store.cache("key", b"value", 1.0, 10.0, 1000)
     store.put_setting("limit", "1", None)
@@ -186,6 +189,9 @@ ACTS: dict[str, Act] = {
     "sweep": lambda store: store.sweep(50.0),
     "list": lambda store: store.runs(),
     "read": lambda store: store.records("run"),
+    "read without payloads": lambda store: store.outline("run"),
+    "note lines": lambda store: store.note_lines("run", 1, LINES[1:], 4),
+    "read lines": lambda store: store.lines("run"),
 }
 
 
@@ -198,7 +204,7 @@ def state(store: RedisStore, server: RedisServer) -> object:
         size = client.get("cascade:{cache}:bytes")
     free = [free_slots(store, "scope", 5, now=now) for now in (5.0, 150.0)]
     waits = [store.take_token("scope", 1.0, 5.0, 2.0) for _ in range(5)]
-    return runs, store.records("run"), signals, cached, size, store.settings(5.0), free, waits
+    return runs, store.records("run"), store.lines("run"), signals, cached, size, store.settings(5.0), free, waits
 
 
 @pytest.mark.parametrize("cut_after", [False, True], ids=["before", "after"])

@@ -14,17 +14,20 @@ from cascade.spec.exceptions import StoreError
 from cascade.testing.contracts.opened_stores import run_threads
 from cascade.testing.contracts.store import SCOPE, record, row
 from cascade.testing.contracts.store_limits import free_slots
+from cascade.testing.contracts.store_lines import numbered_lines
 
 pytestmark = pytest.mark.needs_extra("postgresql")
 
 FIRST = [record(1, scope=SCOPE), record(2, kind="failed")]
 SECOND = [record(2), record(3), record(4, kind="continues"), record(5, scope=SCOPE)]
+LINES = numbered_lines(1, 2, 3, 4, 5)
 AFTERWARDS = [record(2), record(3), record(4, kind="continues"), record(5, scope=SCOPE)]
 
 OPERATIONS = {
     "claim": lambda store: store.claim(row("run", owner="second"), over=1),
     "create": lambda store: store.claim(row("new"), over=None),
     "write": lambda store: store.write("run", 1, SECOND, [SCOPE], 200.0),
+    "note_lines": lambda store: store.note_lines("run", 1, LINES[1:], 4),
     "finish": lambda store: store.finish("run", 1, "failed", "ValueError", 50.0),
     "take_signal": lambda store: store.take_signal("run", 1, 1, record(9)),
     "send": lambda store: store.send("run", "more", "2", 2.0),
@@ -40,6 +43,8 @@ OPERATIONS = {
     "renew_slots": lambda store: store.renew_slots("holder", 200.0),
     "take_token": lambda store: store.take_token("scope", 1.0, 5.0, 2.0),
     "records": lambda store: store.records("run"),
+    "outline": lambda store: store.outline("run"),
+    "lines": lambda store: store.lines("run"),
 }
 
 
@@ -47,6 +52,7 @@ def prepare(url):
     store = open_sql_store(url)
     store.claim(row("run"), over=None)
     store.write("run", 1, FIRST, [], 100.0)
+    store.note_lines("run", 1, LINES[:3], 4)
     store.send("run", "go", "1", 1.0)
     store.cache("before", b"before", 1.0, None, 1000)
     store.put_setting("limit", "1", None)
@@ -61,6 +67,7 @@ def everything(store):
     return (
         [found._replace(updated=0.0) for found in store.runs()],
         sorted(store.records("run")),
+        store.lines("run"),
         [signal[1:] for signal in store.signals("run")],
         store.cached("key", 5.0),
         store.cached("before", 5.0),

@@ -16,6 +16,7 @@ from cascade.adapters.stores.sql.schema import metadata
 from cascade.adapters.stores.sql.sqlite import SAFE_WAL, SqliteDatabase
 from cascade.runtime.clock import SystemClock
 from cascade.spec.exceptions import MissingExtraError, StoreError
+from cascade.spec.records import Line
 from cascade.testing.contracts.store import record, row
 
 pytestmark = pytest.mark.needs_extra("sqlite", "postgresql")
@@ -235,7 +236,7 @@ def test_each_version_is_reached_from_every_earlier_one_and_keeps_what_there_was
         cursor.execute("UPDATE cascade_runs SET note = 'old'")
 
     later = (*migrations.MIGRATIONS, add_column, fill_column)
-    for earlier in range(1, len(later) + 1):
+    for earlier in range(len(migrations.MIGRATIONS), len(later) + 1):
         path = tmp_path / f"{earlier}.db"
         store = open_sql_store(f"sqlite:///{path}")
         store.claim(row("run"), over=None)
@@ -272,13 +273,41 @@ def test_a_store_of_a_newer_program_is_refused(tmp_path):
         open_sql_store(f"sqlite:///{tmp_path}/flows.db")
 
 
-def test_the_tables_of_version_1_stay_what_they_were(tmp_path):
-    # Who changes the schema adds a migration, and keeps what version 1 made.
-    open_sql_store(f"sqlite:///{tmp_path}/flows.db").close()
-    with sqlite3.connect(tmp_path / "flows.db") as look:
+def test_a_store_of_version_1_gets_lines_and_keeps_what_there_was(tmp_path):
+    path = tmp_path / "flows.db"
+    store = open_sql_store(f"sqlite:///{path}")
+    store.claim(row("run"), over=None)
+    store.write("run", 1, [record(1)], [], 100.0)
+    store.close()
+    with sqlite3.connect(path) as older:
+        older.execute("DROP TABLE cascade_lines")
+        older.execute("UPDATE cascade_schema_version SET version = 1")
+    older.close()
+    store = open_sql_store(f"sqlite:///{path}")
+    assert store.records("run") == [record(1)]
+    assert store.lines("run") == []
+    line = Line(1, 1.5, "INFO", "task#1", "task", 1, "said")
+    store.note_lines("run", 1, [line], 10)
+    store.write("run", 1, [record(2)], [], 100.0)
+    assert store.lines("run") == [line]
+    assert store.records("run") == [record(1), record(2)]
+    assert store.remove("run")
+    store.close()
+
+
+def tables_of(database, path):
+    database.close()
+    with sqlite3.connect(path) as look:
         made = look.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name").fetchall()
     look.close()
-    text = "\n".join(" ".join(statement.split()) for (statement,) in made)
-    expected = Path(__file__).with_name("sql_version_1.txt")
-    assert text + "\n" == expected.read_text()
-    assert len(metadata.tables) == 10
+    return "\n".join(" ".join(statement.split()) for (statement,) in made) + "\n"
+
+
+@pytest.mark.parametrize("version", range(1, len(migrations.MIGRATIONS) + 1))
+def test_the_tables_of_each_version_stay_what_they_were(tmp_path, version):
+    # Who changes the schema adds a migration, and keeps what earlier versions made.
+    database = SqliteDatabase(tmp_path / "flows.db", "sqlite:///flows.db", SystemClock())
+    migrations.migrate(database, migrations.MIGRATIONS[:version])
+    expected = Path(__file__).with_name(f"sql_version_{version}.txt")
+    assert tables_of(database, tmp_path / "flows.db") == expected.read_text()
+    assert len(metadata.tables) == 11

@@ -185,6 +185,21 @@ def test_a_run_that_has_finished_gives_its_value_again(flow: Folder) -> None:  #
     assert (flow.path / "ledger").read_text().count("fetch") == 2
 
 
+def test_a_run_that_exists_goes_on_without_its_required_parameters(flow: Folder) -> None:  # S27
+    unknown = flow.cascade("run", "flow.py:names", "--run-id", "r")
+    assert (unknown.exit_code, "--param names: required" in unknown.stderr) == (2, True)
+    flow.cascade("run", "flow.py:names", "--run-id", "r", "-p", "names=a", "-p", "names=b")
+    for command in (["run", "flow.py:names", "--run-id", "r"], ["resume", "r"]):
+        for given in ([], ["-p", "names=a", "-p", "names=b"]):
+            again = flow.cascade(*command, *given)
+            assert (again.exit_code, again.stdout and json.loads(again.stdout)) == (0, ["a", "b"]), again.stderr
+        other = flow.cascade(*command, "-p", "names=b")
+        assert (other.exit_code, "goes on with the parameters" in other.stderr) == (2, True)
+    unknown = flow.cascade("run", "flow.py:names", "--run-id", "other")
+    assert (unknown.exit_code, "--param names: required" in unknown.stderr) == (2, True)
+    assert [run["run_id"] for run in json.loads(flow.cascade("runs", "--json").stdout)] == ["r"]
+
+
 def test_a_run_id_belongs_to_one_workflow_and_its_parameters(flow: Folder) -> None:  # S27
     flow.cascade("run", "flow.py:main", "--run-id", "r", "-p", "times=2")
     other = flow.cascade("run", "flow.py:single", "--run-id", "r")
@@ -270,6 +285,44 @@ def test_explain_of_failed_and_of_finished_runs(flow: Folder) -> None:
     (flow.path / "fail").unlink()
     flow.cascade("resume", "r")
     assert "has finished: resume gives its value" in flow.cascade("resume", "r", "--explain").stdout
+
+
+def test_explain_and_why_tell_that_a_skip_because_of_a_failure_is_decided_again(flow: Folder) -> None:  # S12, S27
+    flow.write(
+        "healing.py",
+        """
+        import os
+        import cascade as cs
+
+        @cs.task
+        def check(x: int) -> bool:
+            if os.path.exists("fail"):
+                raise ValueError("no luck")
+            return x > 0
+
+        @cs.task
+        def double(x: int) -> int:
+            return 2 * x
+
+        no = cs.task(bool)(0)
+        doubled = double(cs.task(int)(check(1)))
+        left_out = cs.pipeline(7, [lambda n: double(doubled).run_if(no)])
+        skipped = cs.pipeline(7, [lambda n: double(n).run_if(no)])
+        main = [left_out, doubled, double(3).run_if(cs.task(bool)(doubled)), skipped]
+        """,
+    )
+    (flow.path / "fail").touch()
+    flow.cascade("run", "healing.py:main", "--run-id", "r", "--on-failure", "continue")
+    told = [" ".join(line.split()) for line in flow.cascade("resume", "r", "--explain").stdout.splitlines()]
+    fates = {line.partition(" ")[0]: line.partition(" ")[2] for line in told if "#" in line}
+    skipped = [fate for fate in fates.values() if "skipped" in fate]
+    assert sum("it was skipped: ConditionFalse" in fate and fate.startswith("reused") for fate in skipped) == 2
+    assert sum(fate.startswith("runs") and "is decided again" in fate for fate in skipped) == len(skipped) - 2 >= 3
+    assert told[-1] == "3 reused, 5 to run; nothing was run"
+    place, _ = [name for name, fate in fates.items() if "ConditionFalse" in fate]
+    assert "unless that depends on what has failed" in flow.cascade("why", "r", place).stdout
+    place = next(name for name, fate in fates.items() if "UpstreamFailed" in fate)
+    assert "tries again what has failed" in flow.cascade("why", "r", place).stdout
 
 
 def test_runs_are_filtered_by_status_name_and_time(flow: Folder) -> None:
@@ -411,10 +464,28 @@ def test_the_environment_chooses_the_store(flow: Folder) -> None:
     assert "r" in flow.cascade("runs", "--store", "chosen.db").stdout
 
 
+@pytest.mark.parametrize(
+    ("store", "told"),
+    [
+        ("", "--store: expected a URL or the path of a SQLite file, got ''"),
+        ("sqlite:///", "--store: expected a URL or the path of a SQLite file, got 'sqlite:///'"),
+        ("mysql://host/x", "no store is known by 'mysql'"),
+    ],
+)
+def test_a_store_that_can_be_none_is_wrong_use(flow: Folder, store: str, told: str) -> None:
+    for command in (["run", "flow.py:main"], ["runs"], ["resume", "r"]):
+        done = flow.cascade(*command, "--store", store)
+        assert (done.exit_code, done.stderr.startswith(f"error: {told}")) == (2, True), done.stderr
+        assert len(done.stderr.splitlines()) == 1
+    assert not (flow.path / ".cascade").exists()
+
+
 def test_a_store_that_fails_ends_with_1(flow: Folder) -> None:
     (flow.path / "text.db").write_text("no database " * 100)
     done = flow.cascade("runs", "--store", "text.db")
-    assert (done.exit_code, done.stderr.startswith("error: StoreError: store ")) == (1, True)
+    assert (done.exit_code, done.stderr.startswith("error: store ")) == (1, True)
+    # Neither where in the program it was noticed, nor the library's own words once more.
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_a_run_with_an_owner_is_running_until_its_lock_or_lease_is_gone(flow: Folder) -> None:

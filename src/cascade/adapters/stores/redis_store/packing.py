@@ -1,4 +1,4 @@
-"""Records, runs and signals as bytes.
+"""Records, runs, lines and signals as bytes.
 
 Text is UTF-8 in which lone surrogates pass, so that any text comes back exactly and plain text can be read in the
 database. A record begins with the checksum of all the rest and of its place, so that a flipped bit becomes an error.
@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, cast
 from zlib import crc32
 
-from cascade.spec.records import Record, RecordKind, RunRow, RunStatus, Signal
+from cascade.spec.records import Line, Record, RecordKind, RunRow, RunStatus, Signal
 
 MOST_BYTES: Final = 500_000_000
 """How much one command may carry: Redis takes 512 MiB in one argument."""
@@ -32,6 +32,12 @@ _FRAME: Final = struct.Struct("<IBI")
 _NUMBER: Final = struct.Struct("<I")
 _HEAD: Final = struct.Struct("<BqqddIIiiii")
 """Kind, turn, attempt, began, ended, and the lengths of the texts and the bytes; -1 stands for `None`."""
+
+LENGTH_OF_PAYLOAD_AT: Final = _NUMBER.size + _HEAD.size - 4
+"""Where a packed record has the length of its payload, with which it ends; four bytes."""
+
+_LINE: Final = struct.Struct("<qdqIII")
+"""Number, moment, attempt, and the lengths of source, place and name; the text is the rest."""
 
 
 def encode(text: str) -> bytes:
@@ -81,7 +87,27 @@ def unpack_record(scope: bytes, node: bytes, data: bytes) -> Record:
     """
     body = data[_NUMBER.size :]
     if len(body) < _HEAD.size or _NUMBER.unpack_from(data)[0] != crc32(body, crc32(node, crc32(scope))):
-        raise ValueError(f"the record of node {node.hex()} in scope {scope.hex()} was damaged")
+        raise _damaged(scope, node)
+    return _record(scope, node, body)
+
+
+def unpack_outline(scope: bytes, node: bytes, data: bytes) -> Record:
+    """What `pack_record` was given without the payload, from bytes that were cut before it.
+
+    Raises:
+        ValueError: the bytes can be no record.
+    """
+    try:
+        return _record(scope, node, data[_NUMBER.size :])._replace(payload=None)
+    except (struct.error, IndexError):
+        raise _damaged(scope, node) from None
+
+
+def _damaged(scope: bytes, node: bytes) -> ValueError:
+    return ValueError(f"the record of node {node.hex()} in scope {scope.hex()} was damaged")
+
+
+def _record(scope: bytes, node: bytes, body: bytes) -> Record:
     kind, turn, attempt, began, ended, *lengths = _HEAD.unpack_from(body)
     parts: list[bytes | None] = []
     at = _HEAD.size
@@ -151,6 +177,33 @@ def run_row(fields: Mapping[bytes, bytes]) -> RunRow:
         program=None if program is None else decode(program),
         error=None if error is None else decode(error),
     )
+
+
+def pack_line(line: Line) -> bytes:
+    """A line, with its number: so no two of a run are the same."""
+    number, at, source, place, name, attempt, text = line
+    texts = [encode(part) for part in (source, place, name)]
+    body = b"".join((_LINE.pack(number, at, attempt, *map(len, texts)), *texts, encode(text)))
+    return _NUMBER.pack(crc32(body)) + body
+
+
+def unpack_line(data: bytes) -> Line:
+    """What `pack_line` was given.
+
+    Raises:
+        ValueError: the bytes are not what was packed.
+    """
+    body = data[_NUMBER.size :]
+    if len(body) < _LINE.size or _NUMBER.unpack_from(data)[0] != crc32(body):
+        raise ValueError("a line was damaged")
+    number, at, attempt, *lengths = _LINE.unpack_from(body)
+    texts: list[str] = []
+    start = _LINE.size
+    for length in lengths:
+        texts.append(decode(body[start : start + length]))
+        start += length
+    source, place, name = texts
+    return Line(number, at, source, place, name, attempt, decode(body[start:]))
 
 
 def pack_signal(name: str, payload: str) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 CLAIM: Final = """
--- KEYS: run, scopes, taken.
+-- KEYS: run, scopes, taken, lines.
 -- A claim that is repeated finds itself: it was done already.
 -- ARGV: the epoch to take over or '', this claim, the epoch after it, host, owner, lease_until, updated, then all
 --       fields of a new run.
@@ -20,7 +20,7 @@ if ARGV[1] == '' then
     for _, scope in ipairs(redis.call('SMEMBERS', KEYS[2])) do
       redis.call('UNLINK', run .. ':scope:' .. scope)
     end
-    redis.call('UNLINK', KEYS[2], KEYS[3])
+    redis.call('UNLINK', KEYS[2], KEYS[3], KEYS[4])
     redis.call('HSET', run, 'claim', ARGV[2], 'birth', ARGV[2], 'sequence', '0', unpack(ARGV, 8))
   elseif held[2] ~= ARGV[2] then
     return false
@@ -171,12 +171,46 @@ end
 return {scopes, found}
 """
 
+OUTLINE: Final = """
+-- KEYS: run, scopes.  ARGV: where what is stored of a record has the length of its payload, with which it ends.
+-- One record after another: the server has no more than one whole payload in hand.
+local at = tonumber(ARGV[1])
+local scopes = redis.call('SMEMBERS', KEYS[2])
+local found = {}
+for i, scope in ipairs(scopes) do
+  local key = KEYS[1] .. ':scope:' .. scope
+  local fields = {}
+  for _, node in ipairs(redis.call('HKEYS', key)) do
+    local stored = redis.call('HGET', key, node)
+    local length = #stored > at + 3 and struct.unpack('<i4', stored, at + 1) or 0
+    fields[#fields + 1] = node
+    fields[#fields + 1] = length > 0 and string.sub(stored, 1, #stored - length) or stored
+  end
+  found[i] = fields
+end
+return {scopes, found}
+"""
+
+NOTE: Final = (
+    _FENCE
+    + """
+-- KEYS: run, lines.
+-- ARGV: those of the fence, how many lines to keep, then the number of each line and the line.
+redis.call('ZREMRANGEBYSCORE', KEYS[2], ARGV[5], '+inf')
+for first = 5, #ARGV, 1000 do
+  redis.call('ZADD', KEYS[2], unpack(ARGV, first, math.min(first + 999, #ARGV)))
+end
+redis.call('ZREMRANGEBYRANK', KEYS[2], 0, -ARGV[4] - 1)
+return held[3]
+"""
+)
+
 REMOVE: Final = """
--- KEYS: run, scopes, signals, taken.
+-- KEYS: run, scopes, signals, taken, lines.
 for _, scope in ipairs(redis.call('SMEMBERS', KEYS[2])) do
   redis.call('UNLINK', KEYS[1] .. ':scope:' .. scope)
 end
-redis.call('UNLINK', KEYS[2], KEYS[3], KEYS[4])
+redis.call('UNLINK', KEYS[2], KEYS[3], KEYS[4], KEYS[5])
 return redis.call('UNLINK', KEYS[1])
 """
 

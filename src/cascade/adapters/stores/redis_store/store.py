@@ -11,6 +11,7 @@ to one run is in one. None of them has a time to live.
                                               sequence  grows with every write; gives records their order
     cascade:{run:ID}:scopes                 set: the scopes that have records, in hexadecimal
     cascade:{run:ID}:scope:SCOPE            hash: node -> six bytes of order, then the packed record
+    cascade:{run:ID}:lines                  sorted set: the packed lines, by their numbers
     cascade:{run:ID}:signals                hash: number -> the packed signal
     cascade:{run:ID}:taken                  sorted set: the numbers of the last hundred signals that were taken
     cascade:{cache}:values                  hash: key -> payload
@@ -43,10 +44,10 @@ from cascade.runtime.fault_points import reach
 from cascade.spec.exceptions import RunOwnedError, StoreError, StoreWarning
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from cascade.spec.protocols import Clock
-    from cascade.spec.records import Record, RunRow, RunStatus, Signal
+    from cascade.spec.records import Line, Record, RunRow, RunStatus, Signal
 
 _RUNS: Final = b"cascade:runs"
 _SIGNALS: Final = b"cascade:signals"
@@ -57,6 +58,7 @@ _CACHE: Final = (
     b"cascade:{cache}:expires",
     b"cascade:{cache}:bytes",
 )
+_ORDER_BYTES: Final = 6
 _AT_ONCE: Final = 500
 """How many commands go together, and how many values one sweep of the cache forgets: the server is busy meanwhile."""
 
@@ -101,7 +103,7 @@ class RedisStore:
         answer = self._connection.run(
             doing,
             scripts.CLAIM,
-            _run_keys(row.run_id, b"", b":scopes", b":taken"),
+            _run_keys(row.run_id, b"", b":scopes", b":taken", b":lines"),
             b"" if over is None else over,
             claim,
             0 if over is None else over + 1,
@@ -135,17 +137,26 @@ class RedisStore:
         return rows
 
     def records(self, run_id: str) -> list[Record]:
-        scopes, found = self._connection.run(
-            f"read the records of run {run_id!r}", scripts.RECORDS, _run_keys(run_id, b"", b":scopes")
-        )
+        return self._records(run_id, scripts.RECORDS, packing.unpack_record)
+
+    def outline(self, run_id: str) -> list[Record]:
+        at = _ORDER_BYTES + packing.LENGTH_OF_PAYLOAD_AT
+        return self._records(run_id, scripts.OUTLINE, packing.unpack_outline, at)
+
+    def _records(
+        self, run_id: str, script: str, unpack: Callable[[bytes, bytes, bytes], Record], *arguments: int
+    ) -> list[Record]:
+        doing = f"read the records of run {run_id!r}"
+        scopes, found = self._connection.run(doing, script, _run_keys(run_id, b"", b":scopes"), *arguments)
         rows: list[tuple[bytes, Record]] = []
         try:
             for scope, fields in zip(scopes, found, strict=True):
                 scope_bytes = bytes.fromhex(scope.decode())
                 for node, stored in _pairs(fields).items():
-                    rows.append((stored[:6], packing.unpack_record(scope_bytes, node, stored[6:])))
+                    order, packed = stored[:_ORDER_BYTES], stored[_ORDER_BYTES:]
+                    rows.append((order, unpack(scope_bytes, node, packed)))
         except ValueError as error:
-            raise StoreError(self.url, f"cannot read the records of run {run_id!r}: {error}") from error
+            raise StoreError(self.url, f"cannot {doing}: {error}") from error
         rows.sort(key=lambda row: row[0])
         return [record for _, record in rows]
 
@@ -166,6 +177,23 @@ class RedisStore:
             len(dropped),
             group,
         )
+
+    def note_lines(self, run_id: str, epoch: int, lines: Sequence[Line], most: int) -> None:
+        if not lines:
+            return
+        told = [part for line in lines[-most:] for part in (line.number, packing.pack_line(line))]
+        doing = f"keep what run {run_id!r} has logged and printed"
+        keys = _run_keys(run_id, b"", b":lines")
+        self._change("store.lines", doing, scripts.NOTE, run_id, epoch, keys, most, *told)
+
+    def lines(self, run_id: str, after: int = 0) -> list[Line]:
+        doing = f"read what run {run_id!r} has logged and printed"
+        above = b"(%d" % after
+        found = self._connection.call(doing, "ZRANGEBYSCORE", *_run_keys(run_id, b":lines"), above, b"+inf")
+        try:
+            return [packing.unpack_line(packed) for packed in found]
+        except ValueError as error:
+            raise StoreError(self.url, f"cannot {doing}: {error}") from error
 
     def finish(self, run_id: str, epoch: int, status: RunStatus, error: str | None, ended: float) -> None:
         said = () if error is None else (encode(error),)
@@ -188,7 +216,7 @@ class RedisStore:
         # Asked apart: removing may be repeated, and what a first attempt removed is not there for the second.
         existed = self._connection.call(doing, "EXISTS", run_key)
         removed = self._connection.run(
-            doing, scripts.REMOVE, _run_keys(run_id, b"", b":scopes", b":signals", b":taken")
+            doing, scripts.REMOVE, _run_keys(run_id, b"", b":scopes", b":signals", b":taken", b":lines")
         )
         self._unlist(doing, run_id)
         self._owned.pop(run_id, None)

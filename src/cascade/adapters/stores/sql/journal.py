@@ -26,11 +26,15 @@ class Journal:
         epoch: that of this owner.
         statements: the database's.
         new: the run has no records yet.
+
+    Attributes:
+        lines: how many lines are kept of the run; `None` where that is not known.
     """
 
     def __init__(self, run: int, epoch: int, statements: Statements, *, new: bool) -> None:
         self.run = run
         self.epoch = epoch
+        self.lines: int | None = None
         self._sql = statements
         self._ledger = Ledger(run) if new else None
         self._written: Ledger | None = None

@@ -39,7 +39,12 @@ def create_tables(cursor: Cursor, dialect: Dialect) -> None:
     cursor.execute("INSERT INTO cascade_cache_size (bytes) VALUES (0)")
 
 
-MIGRATIONS: Final[tuple[Migration, ...]] = (create_tables,)
+def add_lines(cursor: Cursor, dialect: Dialect) -> None:
+    """Version 2 keeps what calls log and print."""
+    create_table(cursor, dialect, schema.lines)
+
+
+MIGRATIONS: Final[tuple[Migration, ...]] = (create_tables, add_lines)
 """What leads from each version to the next; an empty database has version 0."""
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from cascade.adapters.stores.sql.checksums import record_checksum, row_checksum
 from cascade.adapters.stores.sql.stored_text import ODD, escape, escape_any, unescape, unescape_any
-from cascade.spec.records import Record, RunRow, Signal
+from cascade.spec.records import Line, Record, RunRow, Signal
 
 Row = Sequence[Any]
 
@@ -72,6 +72,30 @@ def record_from_row(row: Row, read_file: Callable[[bytes], bytes]) -> Record:
     if "\x1a" in f"{label}{name}{detail}{preview}":
         label, name, detail, preview = unescape(label), unescape(name), unescape_any(detail), unescape_any(preview)
     return Record(scope, node, kind, turn, label, name, attempt, began, ended, detail, preview, payload, inner)
+
+
+def outline_from_row(row: Row) -> Record:
+    """The record of a row that was read without what its checksum is over; `DamagedRow` if it can be none."""
+    _, scope, node, kind, turn, label, name, attempt, began, ended, detail, preview, inner = row
+    try:
+        return Record(
+            scope,
+            node,
+            kind,
+            turn,
+            unescape(label),
+            unescape(name),
+            attempt,
+            float(began),
+            float(ended),
+            unescape_any(detail),
+            unescape_any(preview),
+            None,
+            inner,
+        )
+    except (TypeError, ValueError):
+        # A column of another type than was written.
+        raise DamagedRow from None
 
 
 def verify_record(row: Row) -> None:
@@ -185,6 +209,21 @@ def signal_from_row(row: Row) -> Signal:
         raise DamagedRow
     _, _, _, name, payload, _ = columns
     return Signal(number, unescape(name), unescape(payload))
+
+
+def line_to_row(run: int, line: Line) -> tuple[Any, ...]:
+    """The columns of `cascade_lines`."""
+    number, at, source, place, name, attempt, text = line
+    columns = (run, number, float(at), escape(source), escape(place), escape(name), attempt, escape(text))
+    return (*columns, row_checksum(*columns))
+
+
+def line_from_row(row: Row) -> Line:
+    *columns, checksum = row
+    if row_checksum(*columns) != checksum:
+        raise DamagedRow
+    _, number, at, source, place, name, attempt, text = columns
+    return Line(number, at, unescape(source), unescape(place), unescape(name), attempt, unescape(text))
 
 
 def setting_to_row(key: str, text: str, expires: float | None) -> tuple[Any, ...]:

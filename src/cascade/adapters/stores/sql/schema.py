@@ -80,6 +80,21 @@ Index(
     postgresql_where=records.c.file.is_not(None),
 )
 
+lines = Table(
+    "cascade_lines",
+    metadata,
+    Column("run", _Number, primary_key=True, autoincrement=False),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("at", Double, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("place", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("attempt", BigInteger, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("checksum", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 signals = Table(
     "cascade_signals",
     metadata,

@@ -4,11 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import ColumnElement, Table, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Integer,
+    Table,
+    bindparam,
+    delete,
+    func,
+    insert,
+    literal_column,
+    or_,
+    select,
+    update,
+)
 
 from cascade.adapters.stores.sql.schema import (
     cache,
     cache_size,
+    lines,
     owners,
     records,
     runs,
@@ -116,6 +129,13 @@ class Statements:
         self.remove_owner = sql(delete(owners).where(given(owners.c.run, "run_")), "run_")
 
         self.records = sql(select(records).where(in_range).order_by(records.c.place), "first", "last")
+        self.outline = sql(
+            select(*(column for column in records.columns if column.name not in NOT_IN_OUTLINE))
+            .where(in_range)
+            .order_by(records.c.place),
+            "first",
+            "last",
+        )
         self.places = sql(
             select(records.c.place, records.c.scope, records.c.node, records.c.kind, records.c.file)
             .where(in_range)
@@ -146,6 +166,20 @@ class Statements:
         )
         self.files_of_run = sql(select(records.c.file).where(in_range, records.c.file.is_not(None)), "first", "last")
         self.remove_records = sql(delete(records).where(in_range), "first", "last")
+
+        of_run = given(lines.c.run, "run_")
+        self.add_line = insertion(lines)
+        self.lines = sql(
+            select(lines).where(of_run, lines.c.number > bindparam("after")).order_by(lines.c.number), "run_", "after"
+        )
+        self.count_lines = sql(select(func.count()).select_from(lines).where(of_run), "run_")
+        self.remove_lines = sql(delete(lines).where(of_run), "run_")
+        self.remove_lines_from = sql(delete(lines).where(of_run, lines.c.number >= bindparam("first")), "run_", "first")
+        oldest = select(lines.c.number).where(given(lines.c.run, "run_2")).order_by(lines.c.number)
+        last_removed = oldest.limit(literal_column("1", Integer)).offset(bindparam("before", type_=Integer))
+        self.remove_oldest_lines = sql(
+            delete(lines).where(of_run, lines.c.number <= last_removed.scalar_subquery()), "run_", "run_2", "before"
+        )
 
         self.add_signal = insertion(signals, without={"number"})
         self.find_signal = sql(select(signals.c.number).where(given(signals.c.token, "token_")), "token_")
@@ -224,6 +258,9 @@ class Statements:
             "file_2",
         )
 
+
+NOT_IN_OUTLINE: Final = frozenset({"payload", "file", "checksum"})
+"""Of a record, what is not read where its payload is not."""
 
 NOT_OF_RESULTS: Final = frozenset({"detail", "file", "inner"})
 """What a record of a small result does not have. `None` is not given as a value: each costs the driver 0.9 us."""

@@ -14,6 +14,7 @@ from cascade.adapters.stores.sql.cached_payloads import CachedPayloads
 from cascade.adapters.stores.sql.journal import Journal, NotTheOwner, fold
 from cascade.adapters.stores.sql.large_payloads import LargePayloads
 from cascade.adapters.stores.sql.ledger import places_of_run
+from cascade.adapters.stores.sql.lines import Lines
 from cascade.adapters.stores.sql.migrations import migrate
 from cascade.adapters.stores.sql.postgresql import PostgresqlDatabase
 from cascade.adapters.stores.sql.rows import (
@@ -21,15 +22,15 @@ from cascade.adapters.stores.sql.rows import (
     DamagedRow,
     StoredRun,
     key_of,
+    outline_from_row,
     owner_to_row,
     record_from_row,
     run_to_row,
-    setting_from_row,
-    setting_to_row,
     signal_from_row,
     signal_to_row,
     verify_record,
 )
+from cascade.adapters.stores.sql.settings import Settings
 from cascade.adapters.stores.sql.slots import Slots
 from cascade.adapters.stores.sql.sqlite import SqliteDatabase
 from cascade.adapters.stores.sql.statements import statements_of
@@ -42,7 +43,7 @@ from cascade.spec.exceptions import RunOwnedError, StoreError
 if TYPE_CHECKING:
     from cascade.adapters.stores.sql.database import Cursor, Database
     from cascade.spec.protocols import Clock
-    from cascade.spec.records import Record, RunRow, RunStatus, Signal
+    from cascade.spec.records import Line, Record, RunRow, RunStatus, Signal
 
 T = TypeVar("T")
 
@@ -64,7 +65,9 @@ class SqlStore:
         self._database = open_database(url, self._clock)
         self._sql = statements_of(self._database.dialect)
         self._payloads = LargePayloads(self._database, self._sql)
+        self._lines = Lines(self._sql)
         self._cache = CachedPayloads(self._database, self._sql, self._payloads)
+        self._settings = Settings(self._database, self._sql)
         self._slots = Slots(self._database, self._sql)
         self._buckets = TokenBuckets(self._database, self._sql)
         self._journals: dict[str, Journal] = {}
@@ -172,6 +175,7 @@ class SqlStore:
             cursor.execute(self._sql.files_of_run, places)
             freed.update(found[0] for found in cursor.fetchall())
             cursor.execute(self._sql.remove_records, places)
+            self._lines.forget(cursor, row[0])
             cursor.execute(self._sql.remove_run, row)
             return True
 
@@ -208,6 +212,21 @@ class SqlStore:
                 if again == rows:
                     raise
                 rows = again
+
+    def outline(self, run_id: str) -> list[Record]:
+        doing = f"read the records of the run {run_id!r}"
+
+        def work(cursor: Cursor) -> list[Record]:
+            found = self._find(cursor, doing, key_of(run_id))
+            if found is None:
+                return []
+            cursor.execute(self._sql.outline, places_of_run(found.number))
+            rows = cursor.fetchall()
+            if len(rows) != found.records:
+                raise DamagedRow
+            return [outline_from_row(row) for row in fold(rows)]
+
+        return self._sound(doing, work)
 
     def write(
         self, run_id: str, epoch: int, records: Sequence[Record], dropped: Sequence[bytes], lease_until: float
@@ -253,6 +272,38 @@ class SqlStore:
         if freed:
             self._payloads.remove_unused(doing, freed.difference(files.values()))
 
+    def note_lines(self, run_id: str, epoch: int, lines: Sequence[Line], most: int) -> None:
+        if not lines:
+            return
+        doing = f"keep what the run {run_id!r} has logged and printed"
+
+        def work(cursor: Cursor) -> tuple[Journal, int]:
+            journal = self._journal(cursor, doing, run_id, epoch)
+            # First of all statements, since it locks the run: whoever takes it over waits, or has it already.
+            cursor.execute(self._sql.hold_owner, (journal.run, epoch))
+            if cursor.rowcount != 1:
+                raise _owned(run_id, self._find(cursor, doing, key_of(run_id)))
+            # Should anything fail from here on, the count may be wrong.
+            count, journal.lines = journal.lines, None
+            return journal, self._lines.note(cursor, journal.run, lines, most, count)
+
+        try:
+            # Nobody waits for lines: whatever is committed after them makes them safe too.
+            journal, count = self._database.transact(doing, work, point="store.lines", relaxed=True)
+        except RunOwnedError:
+            self._journals.pop(run_id, None)
+            raise
+        journal.lines = count
+
+    def lines(self, run_id: str, after: int = 0) -> list[Line]:
+        doing = f"read what the run {run_id!r} has logged and printed"
+
+        def work(cursor: Cursor) -> list[Line]:
+            found = self._find(cursor, doing, key_of(run_id))
+            return [] if found is None else self._lines.find(cursor, found.number, after)
+
+        return self._sound(doing, work)
+
     def _journal(self, cursor: Cursor, doing: str, run_id: str, epoch: int) -> Journal:
         journal = self._journals.get(run_id)
         if journal is None or journal.epoch != epoch:
@@ -290,32 +341,13 @@ class SqlStore:
         self._cache.forget(key)
 
     def put_setting(self, key: str, text: str, expires: float | None) -> None:
-        row = setting_to_row(key, text, expires)
-
-        def work(cursor: Cursor) -> None:
-            cursor.execute(self._sql.remove_setting, row[:1])
-            cursor.execute(self._sql.add_setting, row)
-
-        self._database.transact(f"keep the setting {key!r}", work)
+        self._settings.put(key, text, expires)
 
     def settings(self, now: float) -> dict[str, str]:
-        def work(cursor: Cursor) -> dict[str, str]:
-            cursor.execute(self._sql.all_settings)
-            found = [setting_from_row(row) for row in cursor.fetchall()]
-            return {key: text for key, text, expires in found if expires is None or expires > now}
-
-        return self._sound("read the settings", work)
+        return self._settings.all(now)
 
     def remove_setting(self, key: str) -> bool:
-        removed: list[bool] = []
-
-        def work(cursor: Cursor) -> None:
-            cursor.execute(self._sql.remove_setting, (key_of(key),))
-            removed.append(cursor.rowcount == 1)
-
-        self._database.transact(f"remove the setting {key!r}", work)
-        # Where it was repeated, the first attempt may have been the one that was committed.
-        return any(removed)
+        return self._settings.remove(key)
 
     def take_slots(self, scope: str, holder: str, count: int, limit: int, now: float, until: float) -> bool:
         return self._slots.take(scope, holder, count, limit, now, until, self._token())
@@ -334,9 +366,8 @@ class SqlStore:
         files = self._database.files
 
         def expire(cursor: Cursor) -> int:
-            expired = self._cache.expire(cursor, now) + self._slots.expire(cursor, now)
-            cursor.execute(self._sql.expire_settings, (now,))
-            return expired + cursor.rowcount + self._buckets.expire(cursor, now)
+            kinds = (self._cache, self._settings, self._slots, self._buckets)
+            return sum(kind.expire(cursor, now) for kind in kinds)
 
         removed = self._database.transact(doing, expire, point="store.sweep")
         if files is not None:

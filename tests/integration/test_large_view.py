@@ -1,0 +1,112 @@
+"""The live view of 100,000 calls on a pseudo-terminal: few drawings, few lines, and an end that tells what failed."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from tests.integration.test_terminal import PREAMBLE, on_terminal
+
+pytestmark = pytest.mark.needs_extra("terminal")
+
+ROWS = 20
+WORK = """
+from cascade.adapters.telemetry import standing
+from cascade.runtime.clock import SystemClock
+
+# The slowest calls are told of runs that took longer than a test should.
+standing._WORTH_TELLING = 0.0
+
+@cs.task
+def leaf(x):
+    return x
+
+@cs.task
+def fails(x):
+    raise ValueError(f"cannot use {x}")
+
+@cs.task
+def flaky(x):
+    if cs.attempt() == 1:
+        raise ConnectionError("refused")
+    return x
+
+clock = SystemClock()
+began = clock.monotonic()
+many = MANY
+try:
+    cs.run(
+        [
+            held(),  # the slow one
+            *many,
+            flaky.map(x=list(range(500))).with_retry(2),
+            fails(1),  # the first to fail
+            fails.map(x=[2]),  # the second to fail
+        ],
+        on_failure="continue",
+    )
+except cs.RunFailedGroup as error:
+    print("failures", len(error.exceptions))
+print("seconds", clock.monotonic() - began)
+"""
+# As an expression, and what the table by task shows of them.
+MANY = {
+    "items": ("[leaf.map(x=range(100_000))]", "100,000/100,000"),
+    "calls": ("[leaf(x) for x in range(100_000)]", "100,000/100,000"),
+}
+
+
+def work(many: str) -> str:
+    return textwrap.dedent(WORK).replace("MANY", MANY[many][0])
+
+
+def line_of(source: str, comment: str) -> int:
+    lines = (PREAMBLE + source).split("\n")
+    (number,) = [number for number, line in enumerate(lines, 1) if f"# {comment}" in line]
+    return number
+
+
+@pytest.mark.parametrize("many", MANY)
+def test_a_view_of_100_000_calls_is_calm_and_ends_with_what_matters(many: str) -> None:  # S29
+    source = work(many)
+    with on_terminal(source, columns=120, rows=ROWS) as program:
+        # Long enough for the slow one to be seen more than once.
+        while not re.search(r"100,500/100,503 tasks  0:(?!00)", program.screen.text):
+            assert program.read(), program.screen.text
+        shown = program.until(MANY[many][1])
+        assert re.search(r"  held .* 0/1  1 active", shown)
+        program.go()
+        final = program.end()
+        raw = program.raw
+    seconds = float(re.findall(r"seconds ([\d.]+)", final)[0])
+    heights = [int(height) for height in re.findall(r"\x1b\[(\d+)A", raw)]
+    retries = final.count("retrying flaky")
+    # Five a second, and what is printed above a drawing may have it drawn again.
+    assert len(heights) <= 5 * seconds + 2 + retries + 2
+    assert max(heights) < ROWS
+    assert retries < 25
+    assert "failures 2" in final
+    summary = final[final.index("failed after") :].split("\n")
+    assert "100,501 of 100,503 tasks done, 2 failed, " in summary[0]
+    assert re.match(rf" +held#\d+ took about \d.*, called at <string>:{line_of(source, 'the slow one')}$", summary[1])
+    for told, comment, error in [(2, "the first to fail", "cannot use 1"), (3, "the second to fail", "cannot use 2")]:
+        assert f"ValueError: {error}" in summary[told]
+        assert summary[told].endswith(f"declared at <string>:{line_of(source, comment)}")
+
+
+@pytest.mark.parametrize("many", MANY)
+def test_100_000_calls_are_a_few_lines_where_there_is_no_terminal(many: str) -> None:  # S29
+    preamble = "\n".join(line for line in PREAMBLE.split("\n") if "ioctl(" not in line)
+    source = preamble + work(many)
+    # What waits on a terminal for somebody to go on waits for nothing here.
+    program = [sys.executable, "-c", source]
+    done = subprocess.run(program, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
+    assert "failures 2" in done.stdout
+    lines = done.stderr.splitlines()
+    assert len([line for line in lines if "retrying" not in line]) < 10
+    assert 10 < len(lines) < 35
+    assert "\x1b" not in done.stderr
