@@ -541,3 +541,28 @@ VALUES: list[Any] = [
 def _value(place: int) -> Any:
     note(("value", place))
     return VALUES[place]
+
+
+def test_a_run_inside_a_task_of_a_durable_run_cannot_wait_for_a_signal(tmp_path: Path) -> None:
+    @cs.task
+    def nested() -> int:
+        return cs.run(cs.wait_for_signal("go", int))
+
+    with pytest.raises(cs.NestedRunError, match="return cs.wait_for_signal"):
+        cs.run(nested(), run_id="outer", store=f"sqlite:///{tmp_path}/flows.db")
+
+
+def test_a_run_whose_state_cannot_be_made_is_free_again(tmp_path: Path) -> None:
+    def refuse(run_id: str) -> Any:
+        raise RuntimeError(f"no state for {run_id}")
+
+    url = f"sqlite:///{tmp_path}/flows.db"
+
+    async def main() -> None:
+        async with cs.create_engine(store=url, state_backend=refuse) as engine:
+            with pytest.raises(RuntimeError, match="no state for broken"):
+                await engine.run(cs.task(int)("7"), run_id="broken")
+        async with cs.create_engine(store=url) as engine:
+            assert await engine.run(cs.task(int)("7"), run_id="broken") == 7
+
+    asyncio.run(main())

@@ -17,6 +17,7 @@ from cascade.runtime.chance import Randomness
 from cascade.runtime.clock import SystemClock
 from cascade.runtime.collector import collector_at_rest
 from cascade.runtime.constraints.manager import ConstraintManager
+from cascade.runtime.durability.journal import status_after
 from cascade.runtime.events import RunFinished, RunStarted, Status
 from cascade.runtime.output import PRINTS
 from cascade.runtime.plan_cache import PlanCache
@@ -234,18 +235,23 @@ class Engine:
             if finished:
                 return value
         journal = None if session is None else session.begin(waits=durability == "committed")
-        run = Run(
-            self,
-            run_id,
-            asyncio.get_running_loop(),
-            inputs=inputs,
-            params=given,
-            registry=registry,
-            goes_on=on_failure == "continue",
-            parent=parent,
-            state_backend=self._state_backend,
-            journal=journal,
-        )
+        try:
+            run = Run(
+                self,
+                run_id,
+                asyncio.get_running_loop(),
+                inputs=inputs,
+                params=given,
+                registry=registry,
+                goes_on=on_failure == "continue",
+                parent=parent,
+                state_backend=self._state_backend,
+                journal=journal,
+            )
+        except BaseException as error:
+            if journal is not None:
+                await journal.finish(status_after(error), describe_error(error))
+            raise
         return await self._run(run, graph, timeout)
 
     async def _run(self, run: Run, graph: Graph, timeout: float | None) -> Any:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cascade.runtime.durability.journal import TakenSignal
 from cascade.runtime.waiter import Waiter, wake
-from cascade.spec.exceptions import DeclarationError
+from cascade.spec.exceptions import DeclarationError, NestedRunError
 from cascade.spec.kinds import Misfit
 
 if TYPE_CHECKING:
@@ -66,6 +66,11 @@ class Signals:
             outermost = outermost.parent
         if run.journal is not None:
             return await self._take_from_store(run, run.journal, name, kind)
+        if outermost.journal is not None:
+            raise NestedRunError(
+                f"a run inside a task of the durable run '{outermost.id}' cannot wait for the signal '{name}': what it "
+                "takes would be taken again after a crash; return cs.wait_for_signal(...) from the task instead"
+            )
         while True:
             waiter = Waiter()
             with self._lock:

@@ -93,6 +93,7 @@ class Journal:
         self._serializer = serializer
         self._clock = clock
         self._error: BaseException | None = None
+        self._is_over = False
         self._known: dict[bytes, dict[bytes, Record]] = {}
         self._inner: dict[tuple[bytes, bytes], bytes] = {}
         self._scopes_in: dict[bytes, list[bytes]] = {}
@@ -341,7 +342,8 @@ class Journal:
 
     def commit(self, store: Store, entries: list[Entry], lease_until: float) -> None:
         """Write what has come, and let what waited for it go on."""
-        if self._error is not None:
+        if self._error is not None or self._is_over:
+            # What a call gives that was left behind when its run ended belongs to nobody.
             return
         try:
             entries = self._written(store, entries, lease_until)
@@ -408,6 +410,7 @@ class Journal:
                 self._ownership.lock.release()
 
     def _finish(self, status: RunStatus, error: str | None) -> None:
+        self._is_over = True
         self._writer.store.finish(self.run_id, self.epoch, status, error, self._clock.now())
 
     def _note_result(self, value: Any) -> None:
