@@ -16,7 +16,7 @@ import pytest
 pytestmark = pytest.mark.needs_extra("cli", "sqlite")
 
 FLOW = """
-    import os, sys, time
+    import asyncio, os, sys, time
     import cascade as cs
 
     @cs.resource
@@ -59,6 +59,17 @@ FLOW = """
     polling = polls()
     thread = cs.task(hangs)()
     process = cs.task(hangs, executor="process")()
+
+    @cs.task
+    async def swallowing_all() -> None:
+        begun()
+        while True:
+            try:
+                await asyncio.sleep(600)
+            except asyncio.CancelledError:
+                print("was asked to stop", file=sys.stderr, flush=True)
+
+    swallowing = swallowing_all()
 """
 
 Cascade = Callable[..., "subprocess.Popen[str]"]
@@ -132,16 +143,17 @@ def test_a_program_ends_with_the_documented_status(
     assert "Traceback" not in errors
 
 
-def test_the_first_ctrl_c_waits_and_tears_down(cascade: Cascade) -> None:  # S20
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_waits_and_tears_down(cascade: Cascade, sent: signal.Signals) -> None:  # S20
     process = cascade("run", "flow.py:polling", "--run-id", "r")
     until(process, "begun")
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     status, output, errors = ended(process)
     assert (status, output) == (130, "")
     assert errors.endswith("torn down\ninterrupted; go on with:  cascade resume r\n")
 
 
-@pytest.mark.parametrize("kind", ["thread", "process"])
+@pytest.mark.parametrize("kind", ["thread", "process", "swallowing"])
 def test_a_second_ctrl_c_ends_at_once_and_the_run_can_be_resumed(cascade: Cascade, kind: str) -> None:  # S20, S27
     process = cascade("run", f"flow.py:{kind}", "--run-id", "r")
     until(process, "begun")
@@ -150,7 +162,7 @@ def test_a_second_ctrl_c_ends_at_once_and_the_run_can_be_resumed(cascade: Cascad
     process.send_signal(signal.SIGINT)
     status, output, errors = ended(process)
     assert (status, output) == (130, "")
-    assert errors == "interrupted; go on with:  cascade resume r\n"
+    assert errors.replace("was asked to stop\n", "") == "interrupted; go on with:  cascade resume r\n"
     (run,) = json.loads(ended(cascade("runs", "--json"))[1])
     assert run["status"] in ("cancelled", "interrupted")
 

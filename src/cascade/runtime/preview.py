@@ -6,7 +6,7 @@ import reprlib
 from contextlib import suppress
 from typing import Any, Final
 
-from cascade.spec.secret import FORMS, mask
+from cascade.spec.secret import FORMS, mask, masked
 
 _LONGEST: Final = 200
 
@@ -94,7 +94,7 @@ def mask_error(error: BaseException | None) -> None:
 
 
 def _mask_one(error: BaseException) -> None:
-    args = tuple(mask(text) if isinstance(text, str) else text for text in error.args)
+    args = tuple(masked(value) for value in error.args)
     if args != error.args:
         error.args = args
     notes: Any = getattr(error, "__notes__", None)
@@ -103,7 +103,7 @@ def _mask_one(error: BaseException) -> None:
     if str(error) != mask(str(error)):
         # Its message is made of attributes of its own.
         own = vars(error)
-        own.update({name: mask(text) for name, text in own.items() if isinstance(text, str)})
+        own.update({name: masked(value) for name, value in own.items()})
     if isinstance(error, OSError):
         for name in ("filename", "filename2", "strerror"):
             text = getattr(error, name)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 _MOST_SPARE: Final = 1
+_GRACE: Final = 0.1
+"""How long what is left in a loop has to end when it is closed, in seconds; runs have waited for it before."""
 _spare: Final[list[asyncio.Runner]] = []
 _in_use: Final[set[asyncio.AbstractEventLoop]] = set()
 _of_parents: Final[list[list[asyncio.Runner]]] = []
@@ -49,7 +51,24 @@ def run_on_spare_loop(main: Coroutine[Any, Any, R], context: Context, *, interru
         if len(_spare) < _MOST_SPARE and _is_unused(loop):
             _spare.append(runner)
         else:
-            runner.close()
+            _end(runner, loop)
+
+
+def _end(runner: asyncio.Runner, loop: asyncio.AbstractEventLoop) -> None:
+    """Close a loop as `asyncio.run` does, but do not wait for ever for a coroutine that goes on when it is cancelled."""
+    left = asyncio.all_tasks(loop)
+    if left:
+        for task in left:
+            task.cancel()
+        _, left = loop.run_until_complete(asyncio.wait(left, timeout=_GRACE))
+    if not left:
+        runner.close()
+        return
+    for task in left:
+        # Nobody waits for it any more, and nothing can end it: that was told when it was abandoned.
+        vars_of: Any = task
+        vars_of._log_destroy_pending = False
+    loop.close()
 
 
 def is_spare(loop: asyncio.AbstractEventLoop) -> bool:

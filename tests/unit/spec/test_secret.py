@@ -8,6 +8,7 @@ import io
 import json
 import pickle
 import threading
+import traceback
 from pathlib import Path
 
 import pytest
@@ -189,6 +190,24 @@ def test_an_error_and_all_it_came_from_are_masked_in_place():
     assert first.__notes__ == ["with ***"]
     assert str(error.exceptions[1]) == "cannot reach https://***"
     assert str(cause) == "[Errno 2] no such file: '/tmp/***'"
+
+
+def test_secrets_in_containers_of_an_error_are_masked():
+    cs.Secret(TOKEN)
+
+    class Refused(Exception):
+        def __init__(self, headers):
+            super().__init__("refused")
+            self.headers = headers
+
+        def __str__(self):
+            return f"refused: {self.headers}"
+
+    plain, own = ValueError({"TOKEN": TOKEN}, [f"x {TOKEN}"]), Refused({"Authorization": TOKEN})
+    for error in (plain, own):
+        mask_error(error)
+        assert TOKEN not in "".join(traceback.format_exception(error))
+        assert TOKEN not in repr(vars(error))
 
 
 # Parameters and the environment.

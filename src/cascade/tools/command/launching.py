@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+from contextlib import contextmanager
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
@@ -18,7 +20,7 @@ from cascade.tools.command.shell_line import resume_line
 from cascade.tools.report import failure_text, input_problems, result_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Generator, Mapping
 
     from cascade.runtime.durability.session import DurableStore
     from cascade.runtime.engine import Engine
@@ -57,11 +59,12 @@ def launch(
         elsewhere: the store as a command must name it to find it again, if it must.
     """
     engines: list[Engine] = []
+    terminated: list[bool] = []
 
     async def work() -> Any:
         engine = create_engine(store=durable, max_workers=program.max_workers)
         engines.append(engine)
-        with reporting(engine, log.level, log.format):
+        with reporting(engine, log.level, log.format), _terminating(terminated):
             try:
                 return await engine.run(
                     located.target,
@@ -88,15 +91,43 @@ def launch(
     try:
         value = run_on_spare_loop(work(), copy_context(), interrupted=abandon)
     except KeyboardInterrupt:
-        typer.echo(f"interrupted; go on with:  {again}", err=True)
-        raise typer.Exit(INTERRUPTED) from None
+        _end_interrupted(again)
     except (Exception, asyncio.CancelledError) as error:
+        if terminated and isinstance(error, asyncio.CancelledError):
+            _end_interrupted(again)
         _end_with(error, log, again)
     if has_finished:
         log.say(f"run {harmless(run_id)} has finished before: this is what it gave")
     text = result_text(value)
     if text is not None:
         typer.echo(text)
+
+
+@contextmanager
+def _terminating(terminated: list[bool]) -> Generator[None]:
+    """Let SIGTERM, which service managers and containers send, end the run in order as the first Ctrl-C does."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+
+    def terminate() -> None:
+        terminated.append(True)
+        task.cancel()
+
+    try:
+        loop.add_signal_handler(signal.SIGTERM, terminate)
+    except (NotImplementedError, ValueError, RuntimeError):
+        # No such signals here, or not the thread that gets them.
+        yield
+        return
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
+
+
+def _end_interrupted(again: str) -> NoReturn:
+    typer.echo(f"interrupted; go on with:  {again}", err=True)
+    raise typer.Exit(INTERRUPTED) from None
 
 
 def _end_with(error: BaseException, log: Log, again: str) -> NoReturn:
