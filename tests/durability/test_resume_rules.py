@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections import Counter
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,6 +16,7 @@ import cascade as cs
 from cascade.spec.exceptions import ChangedCodeError, VolatileValueWarning
 from cascade.spec.records import Record, RunRow
 from cascade.stores import open_store
+from cascade.testing import MockClock
 
 pytestmark = pytest.mark.needs_extra("sqlite", "postgresql", "redis")
 
@@ -548,7 +550,7 @@ def test_a_run_inside_a_task_of_a_durable_run_cannot_wait_for_a_signal(tmp_path:
     def nested() -> int:
         return cs.run(cs.wait_for_signal("go", int))
 
-    with pytest.raises(cs.NestedRunError, match="return cs.wait_for_signal"):
+    with pytest.raises(cs.NestedRunError, match="from the task instead"):
         cs.run(nested(), run_id="outer", store=f"sqlite:///{tmp_path}/flows.db")
 
 
@@ -566,3 +568,18 @@ def test_a_run_whose_state_cannot_be_made_is_free_again(tmp_path: Path) -> None:
             assert await engine.run(cs.task(int)("7"), run_id="broken") == 7
 
     asyncio.run(main())
+
+
+def test_a_moment_that_is_slept_until_is_not_put_off_by_a_restart(tmp_path: Path) -> None:
+    clock = MockClock()
+    moment = datetime.fromtimestamp(clock.now() + 100, UTC)
+
+    async def run(**options: Any) -> Any:
+        async with cs.create_engine(store=f"sqlite:///{tmp_path}/flows.db", clock=clock) as engine:
+            return await engine.run(cs.sleep_until(moment), run_id="r", **options)
+
+    with pytest.raises(cs.RunTimeoutError):
+        asyncio.run(run(timeout=60))
+    assert clock.monotonic() == 60
+    assert asyncio.run(run()) == moment
+    assert clock.monotonic() == 100

@@ -55,7 +55,7 @@ def run_on_spare_loop(main: Coroutine[Any, Any, R], context: Context, *, interru
 
 
 def _end(runner: asyncio.Runner, loop: asyncio.AbstractEventLoop) -> None:
-    """Close a loop as `asyncio.run` does, but do not wait for ever for a coroutine that goes on when it is cancelled."""
+    """Close a loop as `asyncio.run` does, but not wait for ever for a coroutine that goes on when it is cancelled."""
     left = asyncio.all_tasks(loop)
     if left:
         for task in left:

@@ -14,7 +14,7 @@ from cascade.adapters.telemetry import reporting
 from cascade.adapters.telemetry.wording import harmless
 from cascade.app import create_engine
 from cascade.runtime.spare_loop import run_on_spare_loop
-from cascade.spec.exceptions import ParameterError
+from cascade.spec.exceptions import CorruptedValueError, ParameterError
 from cascade.tools.command.endings import FAILED, INTERRUPTED, WRONG_USE, message_of, status_of
 from cascade.tools.command.shell_line import resume_line
 from cascade.tools.report import failure_text, input_problems, result_text
@@ -137,6 +137,11 @@ def _end_with(error: BaseException, log: Log, again: str) -> NoReturn:
         error = ParameterError(*found)
     typer.echo(failure_text(error, whole_traceback=True) if is_debugged else message_of(error), err=True)
     status = WRONG_USE if found or status_of(error) == WRONG_USE else FAILED
-    if status == FAILED:
+    if isinstance(error, CorruptedValueError):
+        log.say(
+            "bring back the key or the store that it was written with; or begin anew under another --run-id, or after "
+            "cascade rm"
+        )
+    elif status == FAILED:
         log.say(f"what has succeeded is kept; try the rest again with:  {again}")
     raise typer.Exit(status) from None

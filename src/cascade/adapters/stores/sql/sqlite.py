@@ -39,7 +39,7 @@ _REMEDIES: Final = {
     5: "another process has kept it locked for {busy:.0f} s; end that process, or give each its own store",
     6: "another process has kept it locked for {busy:.0f} s; end that process, or give each its own store",
     8: "it may not be written; check the permissions of the file and of its folder",
-    10: "the disk failed; check it and the system's log, then go on from a backup or resume the run",
+    10: "the disk is full or failed; make room, or check it and the system's log, then resume the run",
     11: "the file is damaged; restore it from a backup, or delete it to begin anew",
     13: "the disk is full; make room and resume the run",
     14: "it cannot be opened; check that its folder exists and may be written",
