@@ -219,6 +219,36 @@ def test_what_tasks_print_stands_above_the_view_in_one_piece():  # S29
     assert printed == [*expected, "INFO:root:logged", "half of it"]
 
 
+def test_what_worker_processes_print_stands_above_the_view_in_one_piece():  # S29
+    source = """
+    @cs.task(executor="process")
+    def talk(number):
+        for part in range(40):
+            print(f"part {part} of {number}", flush=True)
+        return number
+
+    @cs.task
+    def hold(before):
+        wait()
+        return before
+
+    first = hold(None)
+    cs.run(hold(talk.map(number=cs.task(lambda _: range(3))(first))))
+    """
+    with on_terminal(source) as program:
+        program.until("1 active")
+        program.go()
+        program.until("part 39 of 0\n", "part 39 of 1\n", "part 39 of 2\n", "1 active")
+        program.go()
+        final = program.end()
+    lines = final.split("\n")[:-2]
+    for number in range(3):
+        assert [line for line in lines if line.endswith(f" of {number}")] == [
+            f"part {part} of {number}" for part in range(40)
+        ]
+    assert len(lines) == 120
+
+
 def test_what_is_piped_elsewhere_is_not_touched():  # S29
     source = """
     @cs.task

@@ -75,12 +75,17 @@ class Prints:
 
     Standard streams have their `write` replaced while there is a run that keeps its prints, or that somebody wants to
     hear them of.
+
+    Attributes:
+        drawings: how many draw on a terminal now, which other processes must not write to meanwhile: what calls print
+            there is printed here.
     """
 
     def __init__(self) -> None:
         self._reset()
 
     def _reset(self) -> None:
+        self.drawings = 0
         self._lock = threading.RLock()
         self._runs: dict[Run, dict[_Source, str]] = {}
         self._wrapped: list[tuple[Any, Any, Any]] = []

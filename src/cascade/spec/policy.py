@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from cascade.spec.exceptions import DeclarationError, LazyValueError
+from cascade.spec.secret import mask
 
 if TYPE_CHECKING:
     from typing import Self
@@ -180,7 +181,7 @@ class Fluent:
         """Give this computation a name of its own in events, errors and scopes."""
         if not isinstance(name, str) or not name:
             raise DeclarationError(f"a name must be a text that is not empty, got {name!r}")
-        return self._asked(name=name)
+        return self._asked(name=mask(name))
 
 
 def is_lazy(value: object) -> bool:

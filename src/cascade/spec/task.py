@@ -21,6 +21,7 @@ from cascade.spec.policy import (
     checked_timeout,
 )
 from cascade.spec.resource import Inject
+from cascade.spec.secret import mask
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -112,7 +113,7 @@ class Task(Fluent, Generic[P, R]):
         policy: Policy | None = None,
     ) -> None:
         self.function = function
-        self.name = name
+        self.name = mask(name)
         self.pure = pure
         self.executor = executor
         self.version = version

@@ -333,3 +333,10 @@ def test_a_cache_in_a_directory_does_not_keep_a_secret(tmp_path: Path):  # S25
 def test_a_secret_can_be_pickled_for_another_process():
     secret = cs.Secret(TOKEN)
     assert pickle.loads(pickle.dumps(secret)) == secret
+
+
+def test_a_secret_in_a_name_is_masked_where_it_is_named():
+    cs.Secret(TOKEN)
+    fetch = cs.task(len, name=f"fetch {TOKEN}")
+    assert fetch.name == "fetch ***"
+    assert fetch("a").named(f"fetch {TOKEN}").name == "fetch ***"

@@ -56,7 +56,11 @@ _data = -1
 _running = 0
 _asked_to_stop = 0
 _terminated = False
-_tells_prints = False
+NOT: Final = 0
+TOO: Final = 1
+INSTEAD: Final = 2
+"""Whether the parent is told what calls print, and whether it prints that itself."""
+_tells_prints = NOT
 _telling = 0
 _is_postponed = False
 _functions: dict[bytes, Callable[..., Any]] = {}
@@ -177,8 +181,10 @@ def _tell_prints() -> None:
 
     def wrapped(channel: bytes, write: Callable[[str], int]) -> Callable[[str], int]:
         def passing(text: str) -> int:
-            written = write(text)
-            if _tells_prints and isinstance(text, str):
+            if not isinstance(text, str):
+                return write(text)
+            written = len(text) if _tells_prints == INSTEAD else write(text)
+            if _tells_prints:
                 _tell([PRINTED, channel, text.encode("utf-8", "surrogatepass")])
             return written
 
@@ -273,7 +279,7 @@ def _die_with(life: int) -> None:
     fcntl.fcntl(life, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
 
 
-def _begin(number: int, context: Mapping[str, Any], *, tells_prints: bool = False) -> None:
+def _begin(number: int, context: Mapping[str, Any], *, tells_prints: int = NOT) -> None:
     global _running, _tells_prints, cancel_requested, current_context
     with _state:
         _running = number

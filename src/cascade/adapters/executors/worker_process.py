@@ -81,10 +81,16 @@ class WorkerDiedError(RunError, RuntimeError):
         return f"task '{self.task_name}': its worker process {self.pid} {when}: {how}"
 
 
+def _print(channel: Channel, text: str) -> None:
+    stream: Any = getattr(sys, channel)
+    if text and stream is not None:
+        stream.write(text)
+
+
 class Call:
     """One call that a worker makes for a coroutine on some event loop."""
 
-    __slots__ = ("_context", "loop", "number", "outcome", "task_name", "tells_prints", "woken")
+    __slots__ = ("_context", "_halves", "_is_drawn", "loop", "number", "outcome", "task_name", "tells_prints", "woken")
 
     def __init__(self, task_name: str, loop: asyncio.AbstractEventLoop) -> None:
         self.task_name = task_name
@@ -92,7 +98,9 @@ class Call:
         self.outcome: Outcome | None = None
         self.loop = loop
         self.woken = loop.create_future()
-        self.tells_prints = PRINTS.wants_here()
+        self._is_drawn = PRINTS.drawings > 0
+        self.tells_prints = worker.INSTEAD if self._is_drawn else worker.TOO if PRINTS.wants_here() else worker.NOT
+        self._halves: dict[Channel, str] = {}
         self._context = copy_context()
 
     def log(self, record: bytes) -> None:
@@ -105,10 +113,21 @@ class Call:
 
     def tell_print(self, channel: bytes, text: bytes) -> None:
         """Tell what the call has printed; on the thread that listens to the process."""
-        self._context.run(PRINTS.take, _CHANNELS[channel], text.decode("utf-8", "surrogatepass"))
+        self._context.run(self._take_print, _CHANNELS[channel], text.decode("utf-8", "surrogatepass"))
+
+    def _take_print(self, channel: Channel, text: str) -> None:
+        if not self._is_drawn:
+            PRINTS.take(channel, text)
+            return
+        # Printed here it does not tear what is drawn, and who listens hears of it as of all that is printed here.
+        # Whole lines: those of several processes come here in turns.
+        whole, newline, self._halves[channel] = (self._halves.get(channel, "") + text).rpartition("\n")
+        _print(channel, whole + newline)
 
     def finish(self, outcome: Outcome) -> None:
         """Keep the outcome and wake the coroutine; from any thread."""
+        for channel, half in self._halves.items():
+            _print(channel, half)
         # First the outcome, then the future; `wait_again` does the reverse, so none misses the other.
         self.outcome = outcome
         wake(self.loop, self.woken)

@@ -13,6 +13,8 @@ from functools import partial
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Final
 
+from cascade.runtime.output import PRINTS
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TextIO
@@ -77,6 +79,7 @@ class Screen:
         with self._lock:
             if pane not in self._panes:
                 if not self._panes:
+                    PRINTS.drawings += 1
                     self._wrap()
                 self._panes.append(pane)
             self._draw()
@@ -92,6 +95,7 @@ class Screen:
                 return
             self._put(self._erasure())
             self._unwrap()
+            PRINTS.drawings -= 1
 
     def forget(self) -> None:
         """Draw nothing more, in a process that has the streams of its parent but none of its threads."""
