@@ -57,18 +57,21 @@ def run_on_spare_loop(main: Coroutine[Any, Any, R], context: Context, *, interru
 def _end(runner: asyncio.Runner, loop: asyncio.AbstractEventLoop) -> None:
     """Close a loop as `asyncio.run` does, but not wait for ever for a coroutine that goes on when it is cancelled."""
     left = asyncio.all_tasks(loop)
-    if left:
-        for task in left:
-            task.cancel()
-        _, left = loop.run_until_complete(asyncio.wait(left, timeout=_GRACE))
-    if not left:
-        runner.close()
-        return
     for task in left:
-        # Nobody waits for it any more, and nothing can end it: that was told when it was abandoned.
-        vars_of: Any = task
-        vars_of._log_destroy_pending = False
-    loop.close()
+        task.cancel()
+    try:
+        if left:
+            loop.run_until_complete(asyncio.wait(left, timeout=_GRACE))
+    finally:
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            # Nobody waits for it any more, and nothing can end it: that was told when it was abandoned.
+            unending: Any = task
+            unending._log_destroy_pending = False
+        if left:
+            loop.close()
+        else:
+            runner.close()
 
 
 def is_spare(loop: asyncio.AbstractEventLoop) -> bool:
