@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.commands import Commands
 
 pytestmark = pytest.mark.needs_extra("cli", "sqlite")
 
@@ -67,32 +67,20 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def start(folder: Path) -> Callable[..., Any]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("CASCADE_")}
-    environment |= {"XDG_CONFIG_HOME": str(folder / "config"), "PYTHONDONTWRITEBYTECODE": "1"}
-
-    def start(*arguments: str, program: tuple[str, ...] = ("-m", "cascade")) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, *program, *arguments],
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    return start
+def commands(folder: Path) -> Iterator[Commands]:
+    begun = Commands(folder)
+    yield begun
+    begun.close()
 
 
 @pytest.fixture
-def cascade(start: Callable[..., subprocess.Popen[str]]) -> Callable[..., tuple[int, str, str]]:
-    def call(*arguments: str, program: tuple[str, ...] = ("-m", "cascade")) -> tuple[int, str, str]:
-        with start(*arguments, program=program) as process:
-            output, errors = process.communicate(timeout=60)
-        return process.returncode, output, errors
+def start(commands: Commands) -> Callable[..., subprocess.Popen[str]]:
+    return commands.start
 
-    return call
+
+@pytest.fixture
+def cascade(commands: Commands) -> Callable[..., tuple[int, str, str]]:
+    return commands.call
 
 
 def ledger(folder: Path) -> list[str]:

@@ -10,7 +10,6 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import textwrap
 import time
 from collections import Counter
@@ -21,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from cascade.stores import open_store
+from tests.commands import Commands, ended
 
 pytestmark = pytest.mark.needs_extra("cli", "sqlite")
 
@@ -85,37 +85,18 @@ class Fleet:
         (folder / "flow.py").write_text(textwrap.dedent(FLOW))
         self._reader, self._writer = os.pipe()
         self._rest = b""
-        self._began: list[subprocess.Popen[str]] = []
-        self.environment = {name: value for name, value in os.environ.items() if not name.startswith("CASCADE_")}
-        self.environment |= {
-            "XDG_CONFIG_HOME": str(folder / "config"),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "CASCADE_STORE": url,
-            "LEDGER": str(self._writer),
-        }
+        self._commands = Commands(folder, CASCADE_STORE=url, LEDGER=str(self._writer))
         open_store(url).close()
 
     def start(self, *arguments: str, who: str = "", lease: str = "15") -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "cascade", *arguments],
-            cwd=self.folder,
-            env={**self.environment, "WHO": who, "CASCADE_LEASE_SECONDS": lease},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            pass_fds=[self._writer],
-        )
-        self._began.append(process)
-        return process
+        return self._commands.start(*arguments, pass_fds=[self._writer], WHO=who, CASCADE_LEASE_SECONDS=lease)
 
     def run(self, name: str, run_id: str, *options: str, lease: str = "15") -> subprocess.Popen[str]:
         return self.start("run", f"flow.py:{name}", "--run-id", run_id, *options, who=run_id, lease=lease)
 
     def command(self, *arguments: str) -> str:
-        process = self.start(*arguments)
-        output, errors = process.communicate(timeout=60)
-        assert process.returncode == 0, errors
+        status, output, errors = ended(self.start(*arguments))
+        assert status == 0, errors
         return output
 
     def line(self, patience: float = 60.0) -> tuple[str, str, float] | None:
@@ -143,10 +124,7 @@ class Fleet:
         return lines
 
     def close(self) -> None:
-        for process in self._began:
-            if process.poll() is None:
-                process.kill()
-            process.communicate()
+        self._commands.close()
         os.close(self._reader)
         os.close(self._writer)
 
@@ -166,11 +144,6 @@ def any_fleet(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Fleet]
     fleet = Fleet(tmp_path, urls[request.param]())
     yield fleet
     fleet.close()
-
-
-def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    output, errors = process.communicate(timeout=120)
-    return process.returncode, output, errors
 
 
 def most_at_once(lines: list[tuple[str, str, float]]) -> int:

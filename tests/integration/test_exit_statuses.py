@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.commands import Commands, ended
 
 pytestmark = pytest.mark.needs_extra("cli", "sqlite")
 
@@ -78,32 +78,9 @@ Cascade = Callable[..., "subprocess.Popen[str]"]
 @pytest.fixture
 def cascade(tmp_path: Path) -> Iterator[Cascade]:
     (tmp_path / "flow.py").write_text(textwrap.dedent(FLOW))
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("CASCADE_")}
-    environment |= {"XDG_CONFIG_HOME": str(tmp_path / "config"), "PYTHONDONTWRITEBYTECODE": "1"}
-    begun: list[subprocess.Popen[str]] = []
-
-    def start(*arguments: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "cascade", *arguments],
-            cwd=tmp_path,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        begun.append(process)
-        return process
-
-    yield start
-    for process in begun:
-        process.kill()
-        process.communicate()
-
-
-def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    output, errors = process.communicate(timeout=60)
-    return process.returncode, output, errors
+    commands = Commands(tmp_path)
+    yield commands.start
+    commands.close()
 
 
 def until(process: subprocess.Popen[str], text: str) -> str:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.commands import Commands
 from tests.integration.test_terminal import on_terminal
 
 pytestmark = pytest.mark.needs_extra("cli", "sqlite")
@@ -65,47 +64,20 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def environment(folder: Path) -> dict[str, str]:
-    plain = {name: value for name, value in os.environ.items() if not name.startswith("CASCADE_")}
-    return plain | {
-        "XDG_CONFIG_HOME": str(folder / "config"),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "CASCADE_STORE": str(folder / "runs.db"),
-    }
+def commands(folder: Path) -> Iterator[Commands]:
+    begun = Commands(folder, CASCADE_STORE=str(folder / "runs.db"))
+    yield begun
+    begun.close()
 
 
 @pytest.fixture
-def start(folder: Path, environment: dict[str, str]) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    began: list[subprocess.Popen[str]] = []
-
-    def start(*arguments: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "cascade", *arguments],
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        began.append(process)
-        return process
-
-    yield start
-    for process in began:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
+def start(commands: Commands) -> Callable[..., subprocess.Popen[str]]:
+    return commands.start
 
 
 @pytest.fixture
-def cascade(start: Any) -> Cascade:
-    def call(*arguments: str) -> tuple[int, str, str]:
-        process = start(*arguments)
-        output, errors = process.communicate(timeout=120)
-        return process.returncode, output, errors
-
-    return call
+def cascade(commands: Commands) -> Cascade:
+    return commands.call
 
 
 def lines_of(cascade: Cascade) -> list[dict[str, Any]]:
@@ -185,13 +157,13 @@ def test_watch_prints_new_lines(folder: Path, start: Any) -> None:
     run.communicate(timeout=120)
 
 
-def test_watch_on_a_terminal_prints_lines_above_its_view(folder: Path, start: Any, environment: dict[str, str]) -> None:
-    run = start("run", "flow.py:waiting", "--run-id", "r")
+def test_watch_on_a_terminal_prints_lines_above_its_view(folder: Path, commands: Commands) -> None:
+    run = commands.start("run", "flow.py:waiting", "--run-id", "r")
     for printed in run.stdout:
         if printed == "line 399\n":
             break
     source = "from cascade.tools.command import main; main()"
-    with on_terminal(source, arguments=("watch", "r"), environment=environment) as program:
+    with on_terminal(source, arguments=("watch", "r"), environment=commands.environment) as program:
         shown = program.until("stdout: line 399", "quick")
         (folder / "go").touch()
         final = program.end()
