@@ -11,7 +11,7 @@ from cascade.graph.atoms import ATOMS
 from cascade.graph.callables import closed_over, defaults, is_local, is_marker, module_name, qualified_name
 from cascade.graph.digest import UndigestibleError, combine, digest
 
-__all__ = ["code_digest", "is_local", "is_marker_default", "task_identity"]
+__all__ = ["code_digest", "has_own_name", "is_local", "is_marker_default", "task_identity"]
 
 
 def code_digest(function: Callable[..., Any]) -> bytes:
@@ -54,10 +54,9 @@ def task_identity(function: Callable[..., Any]) -> str:
     """
     if isinstance(function, types.FunctionType):
         name = qualified_name(function)
-        if is_local(function):
-            return f"{name}#{code_digest(function).hex()}"
-        # Else it is named like another function: `functools.wraps` was at work.
-        return name if function.__code__.co_qualname == function.__qualname__ else f"{name}@{_decoration(function)}"
+        if has_own_name(function):
+            return name
+        return f"{name}#{code_digest(function).hex()}" if is_local(function) else f"{name}@{_decoration(function)}"
     if isinstance(function, types.MethodType):
         return f"{task_identity(function.__func__)}({_owner(function.__self__)})"
     if isinstance(function, functools.partial):
@@ -74,6 +73,12 @@ def task_identity(function: Callable[..., Any]) -> str:
         return f"{_type_name(owner)}.{described.__name__}({_owner(owner)})"
     defining = getattr(described, "__objclass__", None)
     return qualified_name(described) if defining is None else f"{qualified_name(defining)}.{described.__name__}"
+
+
+def has_own_name(function: types.FunctionType) -> bool:
+    """Whether a function's name is enough to tell it from others: it is neither local nor decorated."""
+    # Named like another function, it was made by a decorator: `functools.wraps` was at work.
+    return not is_local(function) and function.__code__.co_qualname == function.__qualname__
 
 
 def is_marker_default(function: Callable[..., Any], name: str, value: object) -> bool:

@@ -15,7 +15,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from cascade.graph.atoms import ATOMS, DIGEST_SIZE
-from cascade.graph.code import is_local, task_identity
+from cascade.graph.code import has_own_name, task_identity
 from cascade.graph.digest import combine, digest
 from cascade.graph.model import KIND_OF
 from cascade.spec.input import Input
@@ -52,29 +52,25 @@ class Identities:
         """The structural ids as bytes; `UndigestibleError` if a literal has no sure content."""
         return self._tokens(literals=True)
 
-    def key(self, index: int) -> bytes:
-        """The structural id of a node as bytes."""
-        return self.keys[index]
-
     def compute(self) -> None:
         """Compute the structural ids now; `UndigestibleError` if a literal has no sure content."""
         _ = self.keys
 
     @property
     def can_wait(self) -> bool:
-        """Whether the ids are sure to be the same whenever they are computed; true of plain calls of plain values."""
-        for lazy in self._graph.lazies:
-            if type(lazy) is not Call or lazy.packed is not None or lazy.kwargs or lazy.policy is not None:
-                return False
-            function = lazy.task.function
-            if type(function) is not FunctionType or is_local(function):
-                return False
-            if function.__code__.co_qualname != function.__qualname__:
-                return False
-            for value in lazy.args:
-                if type(value) not in _UNCHANGING and not is_lazy(value):
-                    return False
-        return True
+        """Whether the ids are sure to be the same whenever they are computed: of one plain call of plain values."""
+        if len(self._graph) > 1:
+            return False
+        (lazy,) = self._graph.lazies
+        return (
+            type(lazy) is Call
+            and lazy.packed is None
+            and lazy.policy is None
+            and not lazy.kwargs
+            and _UNCHANGING.issuperset(map(type, lazy.args))
+            and type(lazy.task.function) is FunctionType
+            and has_own_name(lazy.task.function)
+        )
 
     @cached_property
     def structural(self) -> list[str]:

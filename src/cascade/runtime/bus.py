@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from contextvars import Context
 
 E = TypeVar("E", bound=Event)
+T = TypeVar("T")
 _log: Final = logging.getLogger("cascade.bus")
 
 
@@ -83,15 +84,7 @@ class MessageBus:
         Returns:
             A function that ends this.
         """
-        with self._lock:
-            self._watchers.append(watcher)
-
-        def cancel() -> None:
-            with self._lock:
-                if watcher in self._watchers:
-                    self._watchers.remove(watcher)
-
-        return cancel
+        return self._keep(self._watchers, watcher)
 
     def in_each_run(self, prepare: Callable[[str], object]) -> Callable[[], None]:
         """Call something at the start of each run, in the context of which all calls of that run see a copy.
@@ -102,13 +95,17 @@ class MessageBus:
         Returns:
             A function that ends this.
         """
+        return self._keep(self._preparers, prepare)
+
+    def _keep(self, entries: list[T], entry: T) -> Callable[[], None]:
+        """Add an entry; what takes it away again, and may be called twice."""
         with self._lock:
-            self._preparers.append(prepare)
+            entries.append(entry)
 
         def cancel() -> None:
             with self._lock:
-                if prepare in self._preparers:
-                    self._preparers.remove(prepare)
+                if entry in entries:
+                    entries.remove(entry)
 
         return cancel
 

@@ -49,4 +49,4 @@ class Randomness:
 
 
 def _in_base_32(value: int, digits: int) -> str:
-    return "".join([_DIGITS[value >> 5 * place & 31] for place in range(digits - 1, -1, -1)])
+    return "".join(_DIGITS[value >> 5 * place & 31] for place in reversed(range(digits)))

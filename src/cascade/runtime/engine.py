@@ -28,6 +28,7 @@ from cascade.runtime.run import Run, run_here
 from cascade.runtime.signals import Signals, as_json
 from cascade.runtime.strategies.graph import GraphExecutionStrategy
 from cascade.runtime.threading_calls import call_on
+from cascade.runtime.trouble import is_cancellation
 from cascade.spec.exceptions import EngineClosedError, LazyValueError, RunCancelledError, RunTimeoutError
 from cascade.spec.lazy_types import Gathered, as_lazy
 from cascade.spec.secret import masked
@@ -294,8 +295,7 @@ class Engine:
                 final = error or problem
                 status: Status = "Succeeded"
                 if final is not None:
-                    cancelled = isinstance(final, (asyncio.CancelledError, KeyboardInterrupt, RunCancelledError))
-                    status = "Cancelled" if cancelled else "Failed"
+                    status = "Cancelled" if is_cancellation(final) else "Failed"
                 run.teller.tell(
                     RunFinished(
                         run_id=run.id,

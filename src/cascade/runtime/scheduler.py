@@ -190,7 +190,7 @@ class Scheduler:
     def key_of(self, place: int) -> tuple[bytes, bytes]:
         """What a durable run calls a node."""
         assert self.identities is not None
-        return self.scope, self.identities.key(place)
+        return self.scope, self.identities.keys[place]
 
     def label_of(self, place: int) -> str:
         """What people call a node within its graph."""
@@ -225,12 +225,12 @@ class Scheduler:
             self.flow.start()
             entries = self.entries
         fresh = self.fresh
-        for index in reversed(self.plan.roots):
+        for index in self.plan.roots:
             if entries[index] == THREAD:
                 fresh.append(index)
-        for index in self.plan.roots:
-            if entries[index] != THREAD:
+            else:
                 due.append((self, index))
+        fresh.reverse()
         self.refill()
 
     def refill(self) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final
 
 from cascade.runtime.scheduler import Scheduler
-from cascade.spec.exceptions import DependencyMissingError
+from cascade.spec.exceptions import DependencyMissingError, RunCancelledError
 from cascade.spec.lazy_types import Gathered
 
 if TYPE_CHECKING:
@@ -98,6 +99,11 @@ def _steps_in(scheduler: Scheduler, index: int) -> list[int]:
         seen.add(following)
         path.append(following)
     return path
+
+
+def is_cancellation(error: BaseException) -> bool:
+    """Whether a run that ends with an error was stopped by somebody, and has not failed."""
+    return isinstance(error, (asyncio.CancelledError, KeyboardInterrupt, RunCancelledError))
 
 
 def carried(error: StopIteration, name: str) -> RuntimeError:

@@ -160,10 +160,15 @@ def say(record: Mapping[str, Any]) -> None:
     _tell([LOGGED, pickle.dumps(record)])
 
 
+def _can_tell() -> bool:
+    """Whether there is a parent to tell, and this thread is not at that already, as when a finalizer prints."""
+    return _data >= 0 and _telling != threading.get_ident()
+
+
 def _tell(parts: Sequence[Part]) -> None:
-    """Write a frame about the call that runs, whole even if SIGTERM comes meanwhile, or a finalizer prints."""
+    """Write a frame about the call that runs, whole even if SIGTERM comes meanwhile."""
     global _telling, _is_postponed
-    if _data < 0 or _telling == threading.get_ident():
+    if not _can_tell():
         return
     with _writing:
         _telling = threading.get_ident()
@@ -181,10 +186,9 @@ def _tell_prints() -> None:
 
     def wrapped(channel: bytes, write: Callable[[str], int]) -> Callable[[str], int]:
         def passing(text: str) -> int:
-            if not isinstance(text, str):
-                return write(text)
-            written = len(text) if _tells_prints == INSTEAD else write(text)
-            if _tells_prints:
+            tells = _tells_prints if isinstance(text, str) and _can_tell() else NOT
+            written = len(text) if tells == INSTEAD else write(text)
+            if tells:
                 _tell([PRINTED, channel, text.encode("utf-8", "surrogatepass")])
             return written
 

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final
 
@@ -84,7 +85,9 @@ class WorkerDiedError(RunError, RuntimeError):
 def _print(channel: Channel, text: str) -> None:
     stream: Any = getattr(sys, channel)
     if text and stream is not None:
-        stream.write(text)
+        # What cannot be printed any more is no reason to lose the call's result.
+        with suppress(OSError, ValueError):
+            stream.write(text)
 
 
 class Call:
@@ -127,7 +130,8 @@ class Call:
     def finish(self, outcome: Outcome) -> None:
         """Keep the outcome and wake the coroutine; from any thread."""
         for channel, half in self._halves.items():
-            _print(channel, half)
+            # A copy, since the thread that listens may be in the context now.
+            self._context.copy().run(_print, channel, half)
         # First the outcome, then the future; `wait_again` does the reverse, so none misses the other.
         self.outcome = outcome
         wake(self.loop, self.woken)

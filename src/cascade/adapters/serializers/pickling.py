@@ -63,17 +63,12 @@ class _Pickler(pickle.Pickler):
     def reducer_override(self, obj: Any, /) -> Any:
         named: Any
         wanted: Any
-        kind = type(obj)
-        if kind is Task:
+        if isinstance(obj, Task):
             named, wanted = obj.function, obj
-        elif kind is FunctionType or kind is type or issubclass(kind, type):
-            if kind is not FunctionType and obj.__module__ != "__main__":
-                return NotImplemented
+        elif type(obj) is FunctionType or (isinstance(obj, type) and obj.__module__ == "__main__"):
             named = wanted = obj
         elif isinstance(obj, Secret):
             raise TypeError(NOT_KEPT)
-        elif isinstance(obj, Task):
-            named, wanted = obj.function, obj
         else:
             return NotImplemented
         if not isinstance(named, (FunctionType, type)) or is_local(named):

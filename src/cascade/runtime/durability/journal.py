@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import warnings
 from functools import partial
 from operator import attrgetter
@@ -21,7 +20,8 @@ from cascade.runtime.durability.keys import (
 from cascade.runtime.durability.writer import Entry
 from cascade.runtime.fault_points import reach
 from cascade.runtime.preview import describe_error, preview
-from cascade.spec.exceptions import ResumeError, RunCancelledError, UnserializableValueError, VolatileValueWarning
+from cascade.runtime.trouble import is_cancellation
+from cascade.spec.exceptions import ResumeError, UnserializableValueError, VolatileValueWarning
 from cascade.spec.lazy_types import next_order
 from cascade.spec.records import ROOT, Record
 
@@ -128,7 +128,7 @@ class Journal:
             found = {index: known[key] for index, key in enumerate(identities.keys) if key in known}
             if found:
                 scheduler.recall(found)
-        elif len(scheduler.graph) > 1 or not identities.can_wait:
+        elif not identities.can_wait:
             # The turn of a loop is most often left behind without anybody having asked what its call is called.
             identities.compute()
 
@@ -427,8 +427,7 @@ class Journal:
 
 def status_after(error: BaseException) -> RunStatus:
     """How a run stands that an error has ended."""
-    cancelled = isinstance(error, (asyncio.CancelledError, KeyboardInterrupt, RunCancelledError))
-    return "cancelled" if cancelled else "failed"
+    return "cancelled" if is_cancellation(error) else "failed"
 
 
 def _nothing() -> None:

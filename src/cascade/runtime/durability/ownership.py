@@ -28,13 +28,11 @@ class Ownership:
 
     Args:
         writer: has the store.
-        row: the run as it stood when it was claimed.
-        lock: this machine's lock on it.
-        updated: when the run had been written before that, in seconds since the epoch.
+        updated: when the run had been written before it was claimed, in seconds since the epoch.
 
     Attributes:
-        row: as above.
-        lock: as above.
+        row: the run as it stood when it was claimed.
+        lock: this machine's lock on it.
     """
 
     def __init__(self, writer: Writer, row: RunRow, lock: HostLock, updated: float) -> None:
@@ -61,7 +59,7 @@ class Ownership:
     async def _give_up(self, status: RunStatus, error: str | None, ended: float) -> None:
         finish = partial(self._writer.store.finish, self.row.run_id, self.row.epoch, status, error, ended)
         try:
-            await _outlasting_cancellation(self._writer.ask(finish))
+            await _done_before_cancelled(self._writer.ask(finish))
         finally:
             self.lock.release()
 
@@ -97,7 +95,7 @@ async def claim(writer: Writer, clock: Clock, draft: RunRow) -> Ownership:
             )
             claiming = writer.ask(partial(store.claim, row, over=over))
             try:
-                claimed = await _outlasting_cancellation(claiming)
+                claimed = await _done_before_cancelled(claiming)
             except asyncio.CancelledError as cancelled:
                 claimed = None if claiming.exception() else claiming.result()
                 if claimed is not None:
@@ -118,7 +116,7 @@ async def claim(writer: Writer, clock: Clock, draft: RunRow) -> Ownership:
         raise
 
 
-async def _outlasting_cancellation(done: asyncio.Future[T]) -> T:
+async def _done_before_cancelled(done: asyncio.Future[T]) -> T:
     """Wait for what the store does in any case; a cancellation takes effect when it is done."""
     cancelled: asyncio.CancelledError | None = None
     while not done.done():
