@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import random
 import threading
+from itertools import product
+from typing import Final
 
 # Crockford's base 32: its digits sort in the order of their values, and none is mistaken for another.
-_DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
-_STAMP_DIGITS = 11
-_CHANCE_DIGITS = 5
+_DIGITS: Final = "0123456789abcdefghjkmnpqrstvwxyz"
+_PAIRS: Final = tuple(map("".join, product(_DIGITS, repeat=2)))
+_CHANCE_BITS: Final = 25
+_SHIFTS: Final = tuple(range(70, -1, -10))
 
 
 class Randomness:
@@ -43,10 +46,5 @@ class Randomness:
             # Ids of one source keep their order even within a microsecond or when the wall clock is set back.
             self._stamp = max(int(now * 1e6), self._stamp + 1)
             stamp = self._stamp
-        return _in_base_32(stamp, _STAMP_DIGITS) + _in_base_32(
-            self._source.getrandbits(5 * _CHANCE_DIGITS), _CHANCE_DIGITS
-        )
-
-
-def _in_base_32(value: int, digits: int) -> str:
-    return "".join(_DIGITS[value >> 5 * place & 31] for place in reversed(range(digits)))
+        value = stamp << _CHANCE_BITS | self._source.getrandbits(_CHANCE_BITS)
+        return "".join([_PAIRS[value >> shift & 1023] for shift in _SHIFTS])

@@ -96,11 +96,6 @@ class CoroutineLane:
     def _is_serving(self, server: asyncio.Task[None], unit: tuple[Caller, float]) -> bool:
         return self._serving.get(server) is unit
 
-    def _has_called(self, server: asyncio.Task[None]) -> None:
-        unit = self._serving.pop(server, None)
-        if unit is not None:
-            unit[0].give_permit_back()
-
     def leave_behind(self) -> set[asyncio.Task[None]]:
         """Give up the calls that go on although they were cancelled; the servers that still wait for them."""
         teller = self._strategy.run.teller
@@ -118,42 +113,46 @@ class CoroutineLane:
             self._standby = self._strategy.spawn(self._serve())
 
     async def _serve(self) -> None:
-        strategy = self._strategy
-        teller = strategy.run.teller
-        monotonic = strategy.run.clock.monotonic
+        strategy, units, serving = self._strategy, self._units, self._serving
+        run, dispatcher = strategy.run, strategy.dispatcher
+        teller, monotonic = run.teller, run.clock.monotonic
         server = self._standby
         assert server is not None
         self._standby = None
         self._active = True
         self._slice_ends = monotonic() + _SLICE_SECONDS
         try:
-            while self._units and not strategy.run.stopping:
+            while units and not run.stopping:
                 if monotonic() > self._slice_ends:
                     # What waits for its turn on the loop gets it; the next server goes on behind that.
                     self._ensure_standby()
                     return
-                parent, place = self._units.popleft()
-                if strategy.dispatcher.interrupted:
-                    strategy.dispatcher.processor.start(parent, place)
+                parent, place = units.popleft()
+                if dispatcher.interrupted:
+                    dispatcher.processor.start(parent, place)
                     continue
                 began = teller.started(parent, place, parent.name_of(place)) if teller.tells else 0.0
-                caller = Caller(strategy.run, parent, place)
-                self._serving[server] = (caller, began)
+                caller = Caller(run, parent, place)
+                serving[server] = (caller, began)
                 due: Due = []
                 await self._call(caller, parent, place, began, due)
-                self._has_called(server)
-                if due and not strategy.dispatcher.interrupted:
+                del serving[server]
+                if caller.permit is not None:
+                    caller.give_permit_back()
+                if due and not dispatcher.interrupted:
                     self._take_followers(due)
-                if due or strategy.dispatcher.sources:
+                if due or dispatcher.sources:
                     strategy.places.advance_on_loop(due)
                 if _is_being_cancelled(server):
                     # The call has left a cancellation behind, which must not hit the next one: that gets another task.
-                    if self._units:
+                    if units:
                         self._ensure_standby()
                     return
         finally:
             self._active = False
-            self._has_called(server)
+            unit = serving.pop(server, None)
+            if unit is not None:
+                unit[0].give_permit_back()
 
     def _take_followers(self, due: Due) -> None:
         """Take what has become ready and only has to be called here, without the way through the dispatcher.
@@ -163,10 +162,8 @@ class CoroutineLane:
         rest: Due = []
         for unit in due:
             parent, place = unit
-            if isinstance(parent, Scheduler) and parent.only_calls_on_loop(place):
-                self._units.append(unit)
-            else:
-                rest.append(unit)
+            is_ready = isinstance(parent, Scheduler) and parent.only_calls_on_loop(place)
+            (self._units if is_ready else rest).append(unit)
         due[:] = rest
 
     async def _call(self, caller: Caller, parent: Continuation, place: int, began: float, due: Due) -> None:

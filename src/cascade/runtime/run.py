@@ -56,6 +56,7 @@ class Run:
         teller: tells what happens.
         state: writes what ends through to a state backend.
         journal: keeps what ends in a store, where the run is durable.
+        keeps_track: whether the ends of places are written down somewhere.
         lines: keeps what calls log and print in the store of this run, or of the one that a call of it belongs to.
         nested: the runs that calls of this run have started and wait for.
         begun_iterators: what maps have begun to pull from.
@@ -93,6 +94,7 @@ class Run:
         self.error: BaseException | None = None
         self.state = StateWriter(state_backend(run_id), loop) if state_backend is not None else None
         self.journal = journal
+        self.keeps_track = self.state is not None or journal is not None
         self.lines: KeptLines | None = (
             journal.lines if journal is not None else None if parent is None else parent.lines
         )
@@ -109,11 +111,6 @@ class Run:
         self.begun_iterators = BegunIterators()
         self.teller = Teller(run_id, engine.bus, engine.clock, loop, keeps_track=self.keeps_track)
         self.teller.outer = None if parent is None else parent.teller
-
-    @property
-    def keeps_track(self) -> bool:
-        """Whether the ends of places are written down somewhere."""
-        return self.state is not None or self.journal is not None
 
     def asked_to_stop(self) -> bool:
         """Whether calls of this run should end soon."""

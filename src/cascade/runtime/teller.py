@@ -133,7 +133,7 @@ class Teller:
                 task_id=parent.place_id(place),
                 task_name=name,
                 status=status or ("Succeeded" if error is None else "Failed"),
-                duration=max(0.0, clock.monotonic() - began),
+                duration=clock.monotonic() - began,
                 result_preview=preview(result) if has_result else None,
                 error=None if error is None else describe_error(error),
                 continues_as=continues_as,

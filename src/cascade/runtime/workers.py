@@ -186,7 +186,9 @@ class WorkerLane:
                     self._calls.call_items(helper, scheduler, index, due)
                 else:
                     value = self._calls.call(helper, scheduler, index, due)
-                helper.has_called()
+                helper.parent = None
+                if helper.permit is not None:
+                    helper.give_permit_back()
                 # Taking the value and the next node is one hold of the lock, unless something is due in between.
                 with lock:
                     if value is not MISSING:
@@ -247,4 +249,5 @@ class WorkerLane:
 
     def _is_to_leave(self, helper: Helper) -> bool:
         """Whether a helper makes no more calls, whatever is ready."""
-        return helper.is_leaving or helper.is_surplus or self.others_wait()
+        pool = self._pool
+        return helper.is_leaving or helper.is_surplus or (not self._asked and pool is not None and pool.is_waited_for())
