@@ -77,7 +77,7 @@ def test_a_view_of_100_000_calls_is_calm_and_ends_with_what_matters(many: str) -
         # Long enough for the slow one to be seen more than once.
         while not re.search(r"100,500/100,503 tasks  0:(?!00)", program.screen.text):
             assert program.read(), program.screen.text
-        shown = program.until(MANY[many][1])
+        shown = program.until(MANY[many][1], "0/1  1 active")
         assert re.search(r"  held .* 0/1  1 active", shown)
         program.go()
         final = program.end()
@@ -93,9 +93,11 @@ def test_a_view_of_100_000_calls_is_calm_and_ends_with_what_matters(many: str) -
     summary = final[final.index("failed after") :].split("\n")
     assert "100,501 of 100,503 tasks done, 2 failed, " in summary[0]
     assert re.match(rf" +held#\d+ took about \d.*, called at <string>:{line_of(source, 'the slow one')}$", summary[1])
-    for told, comment, error in [(2, "the first to fail", "cannot use 1"), (3, "the second to fail", "cannot use 2")]:
-        assert f"ValueError: {error}" in summary[told]
-        assert summary[told].endswith(f"declared at <string>:{line_of(source, comment)}")
+    # On a machine that is slow today calls that wait for their second attempt take long too.
+    failed = [line for line in summary[2:] if " took about " not in line]
+    for told, comment, error in [(0, "the first to fail", "cannot use 1"), (1, "the second to fail", "cannot use 2")]:
+        assert f"ValueError: {error}" in failed[told]
+        assert failed[told].endswith(f"declared at <string>:{line_of(source, comment)}")
 
 
 @pytest.mark.parametrize("many", MANY)
