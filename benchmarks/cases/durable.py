@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import itertools
 import os
-from pathlib import Path
 from typing import Any
 
 import cascade as cs
-from benchmarks import work
+from benchmarks import fragile, work
 from benchmarks.cases.graphs import double, increment, quietly, total
 from benchmarks.cases.loops import count_down
-from benchmarks.measuring import check, in_another_process, peak_bytes, seconds_per_unit
+from benchmarks.measuring import peak_bytes, seconds_per_unit
 
 _STORE = "runs.db"
-_ILL = Path("ill")
 _names = map("run-{}".format, itertools.count())
-_called: list[int] = []
+noted_double = cs.task(fragile.noted_double)
+total_if_healthy = cs.task(fragile.total_if_healthy)
 
 
 def durably(target: Any, run_id: str | None = None) -> Any:
@@ -48,48 +47,22 @@ def loop(turns: int) -> float:
     return seconds_per_unit(lambda turns: durably(count_down(turns, 0)), turns, int)
 
 
-@cs.task
-def noted_double(x: int) -> int:
-    _called.append(x)
-    return work.double(x)
-
-
-@cs.task
-def total_if_healthy(values: list[int]) -> int:
-    if _ILL.exists():
-        raise RuntimeError("ill")
-    return sum(values)
-
-
 def _fragile(size: int) -> Any:
     """A graph of `size` nodes, of which the last one fails as long as something is ill."""
     return total_if_healthy([noted_double(index) for index in range(size - 1)])
 
 
 def fail_at_the_end(size: int) -> float:
-    _ILL.touch()
-    try:
-        durably(_fragile(size), "fragile")
-    except RuntimeError:
-        return len(_called)
-    raise AssertionError("it did not fail")
+    return fragile.failed(lambda: durably(_fragile(size), "fragile"))
 
 
 def resumed(size: int) -> float:
     """Seconds a node of a run that failed in another process at its last node, and is done with that now."""
-    check(in_another_process(__name__, "fail_at_the_end", size=size), size - 1)
-    _ILL.unlink()
 
-    def forget(units: int) -> int:
-        _called.clear()
-        return units
-
-    def do(units: int) -> Any:
+    def go_on(units: int) -> Any:
         return durably(_fragile(units), "fragile" if units == size else None)
 
-    seconds = seconds_per_unit(do, size, lambda units: work.sum_of_doubles(units - 1), prepare=forget)
-    check(_called, [])
-    return seconds
+    return fragile.seconds_to_resume(__name__, go_on, size)
 
 
 def chain_node(size: int, *, durable: bool) -> float:

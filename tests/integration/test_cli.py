@@ -288,6 +288,12 @@ def test_many_failures_stay_on_one_screen() -> None:
     ]
 
 
+def test_the_message_of_a_group_is_told_without_secrets() -> None:
+    secret = cs.Secret("hunter2 and more")
+    group = ExceptionGroup(f"refused {secret.reveal()}", [ValueError("no")])
+    assert "refused ***" in failure_text(group, whole_traceback=True)
+
+
 def test_an_input_missing_in_a_returned_graph_is_bad_input() -> None:
     @cs.task
     def grow() -> Any:

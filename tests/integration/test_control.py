@@ -157,21 +157,21 @@ def most_at_once(lines: list[tuple[str, str, float]]) -> int:
 def test_a_pause_holds_within_half_a_second_and_ends_as_soon(fleet: Fleet) -> None:  # S24
     process = fleet.run("spinning", "r")
     fleet.await_line("+", "r")
-    delays: list[float] = []
-    for _ in range(2):
+    held: list[float] = []
+    ended_after: list[float] = []
+    # The machine may be busy with something else: what is held at all is told by the best of several tries.
+    while min([1.0, *held]) >= 0.5 or min([1.0, *ended_after]) >= 0.5:
+        assert len(held) < 8, (held, ended_after)
         fleet.command("pause", "task:spin")
         (limit,) = json.loads(fleet.command("limits", "--json"))
         since = datetime.fromisoformat(limit["since"]).timestamp()
         last = 0.0
         while (line := fleet.line(patience=1.0)) is not None:
             last = line[2]
-        delays.append(last - since)
-        before = time.time()
+        held.append(last - since)
         fleet.command("unpause", "task:spin")
-        delays.append(fleet.await_line("+", "r") - before - 0.5)
-    # The machine may be busy with something else once, and starting a program takes its time.
-    assert min(delays[::2]) < 0.5
-    assert min(delays[1::2]) < 1.0
+        removed = time.time()
+        ended_after.append(fleet.await_line("+", "r") - removed)
     (fleet.folder / "stop").touch()
     assert ended(process)[:2] == (0, "stopped\n")
 

@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from pathlib import Path
 from typing import Any
 
 from dbos import DBOS, SetWorkflowID
 
-from benchmarks import work
-from benchmarks.measuring import check, in_another_process, seconds_per_unit
+from benchmarks import fragile, work
+from benchmarks.measuring import seconds_per_unit
 
-_ILL = Path("ill")
-_called: list[int] = []
 increment = DBOS.step()(work.increment)
 double_async = DBOS.step()(work.double_async)
 
@@ -62,19 +59,16 @@ def loop_of(turns: int) -> int:
 
 @DBOS.step()
 async def noted_double(x: int) -> int:
-    _called.append(x)
-    return work.double(x)
+    return fragile.noted_double(x)
 
 
 @DBOS.step()
 async def total_if_healthy(values: list[int]) -> int:
-    if _ILL.exists():  # noqa: ASYNC240 - a look at a local file, which no other coroutine waits for
-        raise RuntimeError("ill")
-    return sum(values)
+    return fragile.total_if_healthy(values)
 
 
 @DBOS.workflow()
-async def fragile(size: int) -> int:
+async def fragile_fan_out(size: int) -> int:
     return await total_if_healthy(await asyncio.gather(*[noted_double(index) for index in range(size - 1)]))
 
 
@@ -95,32 +89,23 @@ def durable_loop(turns: int) -> float:
 
 def fail_at_the_end(size: int) -> float:
     _launch()
-    _ILL.touch()
-    try:
-        with SetWorkflowID("fragile"):
-            asyncio.run(fragile(size))
-    except RuntimeError:
-        return len(_called)
-    raise AssertionError("it did not fail")
+    with SetWorkflowID("fragile"):
+        return fragile.failed(lambda: asyncio.run(fragile_fan_out(size)))
 
 
 def resumed(size: int) -> float:
     """A failed workflow goes on by being forked from the step that failed, which a queue starts."""
-    check(in_another_process(__name__, "fail_at_the_end", size=size), size - 1)
-    _ILL.unlink()
-    _launch()
     names = map("warm-up-{}".format, itertools.count())
 
-    def do(units: int) -> Any:
+    def prepare(units: int) -> int:
         if units < size:
-            with SetWorkflowID(next(names)):
-                return asyncio.run(fragile(units))
-        return DBOS.fork_workflow("fragile", start_step=size).get_result()
-
-    def forget(units: int) -> int:
-        _called.clear()
+            _launch()
         return units
 
-    seconds = seconds_per_unit(do, size, lambda units: work.sum_of_doubles(units - 1), prepare=forget)
-    check(_called, [])
-    return seconds
+    def go_on(units: int) -> Any:
+        if units < size:
+            with SetWorkflowID(next(names)):
+                return asyncio.run(fragile_fan_out(units))
+        return DBOS.fork_workflow("fragile", start_step=size).get_result()
+
+    return fragile.seconds_to_resume(__name__, go_on, size, prepare=prepare)

@@ -15,15 +15,14 @@ os.environ |= {
     "DO_NOT_TRACK": "1",
 }
 
-from pathlib import Path
 from typing import Any
 
 from prefect import flow, task
 from prefect.cache_policies import INPUTS, NO_CACHE, TASK_SOURCE
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from benchmarks import work
-from benchmarks.measuring import check, in_another_process, repeated, seconds_per_unit
+from benchmarks import fragile, work
+from benchmarks.measuring import repeated, seconds_per_unit
 
 increment = task(work.increment, cache_policy=NO_CACHE)
 increment_async = task(work.increment_async, cache_policy=NO_CACHE)
@@ -146,53 +145,26 @@ def durable_loop(turns: int) -> float:
     return seconds_per_unit(run, turns, int, warm_up=3)
 
 
-_ILL = Path("ill")
-_called: list[int] = []
-
-
-@task(persist_result=True, cache_policy=INPUTS + TASK_SOURCE)
-def noted_double(x: int) -> int:
-    _called.append(x)
-    return work.double(x)
-
-
-@task(persist_result=True, cache_policy=INPUTS + TASK_SOURCE)
-def total_if_healthy(values: list[int]) -> int:
-    if _ILL.exists():
-        raise RuntimeError("ill")
-    return sum(values)
+noted_double = task(fragile.noted_double, persist_result=True, cache_policy=INPUTS + TASK_SOURCE)
+total_if_healthy = task(fragile.total_if_healthy, persist_result=True, cache_policy=INPUTS + TASK_SOURCE)
 
 
 @on_threads
-def fragile(first: int, size: int) -> int:
+def fragile_fan_out(first: int, size: int) -> int:
     futures = [noted_double.submit(index) for index in range(first, first + size - 1)]
     return total_if_healthy.submit(futures).result()
 
 
 def fail_at_the_end(size: int) -> float:
-    _ILL.touch()
-    try:
-        fragile(0, size)
-    except RuntimeError:
-        return len(_called)
-    raise AssertionError("it did not fail")
+    return fragile.failed(lambda: fragile_fan_out(0, size))
 
 
 def resumed(size: int) -> float:
-    check(in_another_process(__name__, "fail_at_the_end", size=size), size - 1)
-    _ILL.unlink()
-
-    def forget(units: int) -> int:
-        _called.clear()
-        return units
-
-    def do(units: int) -> int:
-        return fragile(0 if units == size else size, units)
+    def go_on(units: int) -> int:
+        return fragile_fan_out(0 if units == size else size, units)
 
     def expected(units: int) -> int:
         first = 0 if units == size else size
         return sum(work.double(index) for index in range(first, first + units - 1))
 
-    seconds = seconds_per_unit(do, size, expected, prepare=forget, warm_up=3)
-    check(_called, [])
-    return seconds
+    return fragile.seconds_to_resume(__name__, go_on, size, expected=expected, warm_up=3)

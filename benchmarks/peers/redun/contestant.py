@@ -7,18 +7,15 @@ from __future__ import annotations
 
 import itertools
 import logging
-from pathlib import Path
 from typing import Any
 
 from redun import Scheduler, task
 from redun.config import Config
 
-from benchmarks import work
-from benchmarks.measuring import check, in_another_process, repeated, seconds_per_unit
+from benchmarks import fragile, work
+from benchmarks.measuring import repeated, seconds_per_unit
 
 redun_namespace = "benchmarks"
-_ILL = Path("ill")
-_called: list[int] = []
 _files = map("sqlite:///redun-{}.db".format, itertools.count())
 
 
@@ -69,15 +66,12 @@ def double_elsewhere(x: int) -> int:
 
 @task()
 def noted_double(x: int) -> int:
-    _called.append(x)
-    return work.double(x)
+    return fragile.noted_double(x)
 
 
 @task()
 def total_if_healthy(values: list[int]) -> int:
-    if _ILL.exists():
-        raise RuntimeError("ill")
-    return sum(values)
+    return fragile.total_if_healthy(values)
 
 
 def _scheduler(database: str = "sqlite:///:memory:") -> Scheduler:
@@ -203,26 +197,15 @@ def _fragile(size: int) -> Any:
 
 
 def fail_at_the_end(size: int) -> float:
-    _ILL.touch()
-    try:
-        _scheduler("sqlite:///fragile.db").run(_fragile(size))
-    except RuntimeError:
-        return len(_called)
-    raise AssertionError("it did not fail")
+    return fragile.failed(lambda: _scheduler("sqlite:///fragile.db").run(_fragile(size)))
 
 
 def resumed(size: int) -> float:
-    check(in_another_process(__name__, "fail_at_the_end", size=size), size - 1)
-    _ILL.unlink()
-
     def prepare(units: int) -> tuple[int, Scheduler]:
-        _called.clear()
         return units, _scheduler("sqlite:///fragile.db") if units == size else _scheduler(next(_files))
 
-    def do(prepared: tuple[int, Scheduler]) -> int:
+    def go_on(prepared: tuple[int, Scheduler]) -> int:
         units, scheduler = prepared
         return scheduler.run(_fragile(units))
 
-    seconds = seconds_per_unit(do, size, lambda units: work.sum_of_doubles(units - 1), prepare=prepare)
-    check(_called, [])
-    return seconds
+    return fragile.seconds_to_resume(__name__, go_on, size, prepare=prepare)

@@ -143,7 +143,8 @@ class CoroutineLane:
                     self._take_followers(due)
                 if due or dispatcher.sources:
                     strategy.places.advance_on_loop(due)
-                if _is_being_cancelled(server):
+                # Until Python 3.13 `uncancel` leaves the second of these behind; there is no public way to ask for it.
+                if server.cancelling() or getattr(server, "_must_cancel", False):
                     # The call has left a cancellation behind, which must not hit the next one: that gets another task.
                     if units:
                         self._ensure_standby()
@@ -246,9 +247,3 @@ class CoroutineLane:
         value = await waiting
         self._active = True
         return value
-
-
-def _is_being_cancelled(task: asyncio.Task[None]) -> bool:
-    """Whether a task was asked to end, or will be as soon as it waits."""
-    # Until Python 3.13 `uncancel` leaves the second of these behind; there is no public way to ask for it.
-    return bool(task.cancelling() or getattr(task, "_must_cancel", False))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from cascade.spec.exceptions import ParameterError
+from cascade.spec.secret import mask
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -65,12 +66,17 @@ def input_problems(error: BaseException) -> tuple[str, ...]:
 
 
 def failure_text(error: BaseException, *, whole_traceback: bool = False) -> str:
-    """What went wrong: the exception, where it was raised, and the notes on its task.
+    """What went wrong: the exception, where it was raised, and the notes on its task; without secrets.
 
     Args:
         error: why the run failed; a group is told one by one.
         whole_traceback: for those who want to look into it.
     """
+    # The exception has none, but for the message of a group, which nobody can change.
+    return mask(_failure(error, whole_traceback=whole_traceback))
+
+
+def _failure(error: BaseException, *, whole_traceback: bool) -> str:
     if whole_traceback:
         return "".join(traceback.format_exception(error)).rstrip()
     singles = _leaves(error)

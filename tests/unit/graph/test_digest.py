@@ -551,7 +551,7 @@ def test_combining_is_told_apart_by_label_number_and_split():
 
 
 def test_numpy_arrays_are_their_type_shape_and_elements():
-    numpy = pytest.importorskip("numpy")
+    numpy = pytest.importorskip("numpy", reason="NOT TESTED: NumPy is not installed")
     grid = numpy.arange(6).reshape(2, 3)
     assert digest(grid) == digest(grid.copy()) == digest(numpy.asfortranarray(grid)) == digest(grid.T.copy().T)
     others = [
@@ -578,7 +578,7 @@ def test_numpy_arrays_are_their_type_shape_and_elements():
 
 
 def test_pandas_frames_are_their_types_labels_and_elements():
-    pandas = pytest.importorskip("pandas")
+    pandas = pytest.importorskip("pandas", reason="NOT TESTED: pandas is not installed")
     frame = pandas.DataFrame({"a": [1, 2], "b": ["x", "y"], "c": pandas.to_datetime(["2020", "2021"])})
     frame["d"] = frame["b"].astype("category")
     frame["e"] = frame["c"].dt.tz_localize("UTC")
