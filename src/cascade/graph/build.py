@@ -113,7 +113,9 @@ class _Numbering:
         index_of = self.index_of
         needs = self.needs.append
         references = self.references.append
+        # The tasks of the calls before, which are the same ones most often.
         plain: object = None
+        coroutine: object = None
         for index, lazy in enumerate(self.lazies):
             if type(lazy) is Call and lazy.packed is None and not lazy.kwargs:
                 args = lazy.args
@@ -136,11 +138,13 @@ class _Numbering:
                 if lazy.policy is not None or type(reference) is Wiring:
                     self._finish_special(index, lazy)
                 elif lazy.task is plain:
-                    # The same as before it, most often.
                     continue
+                elif lazy.task is coroutine:
+                    self.coroutines.append(index)
                 elif is_plain(lazy.task):
                     plain = lazy.task
                 elif lazy.task.is_async and is_bare(lazy.task):
+                    coroutine = lazy.task
                     self.coroutines.append(index)
                 else:
                     self._finish_special(index, lazy)
