@@ -16,8 +16,20 @@ import warnings
 from collections.abc import Iterator
 from importlib import import_module, util
 from pathlib import Path
+from typing import Final
 
 import pytest
+
+_EMPTIED: Final = "emptied"
+# Whoever a test has left behind is turned out, so that nobody waits for locks.
+_EMPTY: Final = f"""
+\\set ON_ERROR_STOP on
+\\connect {_EMPTIED}
+SET client_min_messages = warning;
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{_EMPTIED}' AND pid <> pg_backend_pid();
+DROP SCHEMA public CASCADE;
+CREATE SCHEMA public;
+"""
 
 
 class RedisServer:
@@ -102,12 +114,18 @@ class PostgresqlServer:
         self._server = module.PostgresServer(self._data, cleanup_mode=None)
         self._names = itertools.count()
         self._server.start()
+        self._server.psql(f"CREATE DATABASE {_EMPTIED};")
 
     def new_database(self) -> str:
         """The URL of a database with nothing in it."""
         name = f"test_{next(self._names)}"
         self._server.psql(f"CREATE DATABASE {name};")
         return str(self._server.get_uri(database=name))
+
+    def emptied_database(self) -> str:
+        """The URL of a database that is emptied for one test after another: a new one takes 8 MB, and longer."""
+        self._server.psql(_EMPTY)
+        return str(self._server.get_uri(database=_EMPTIED))
 
     def execute(self, statement: str) -> str:
         """Run a statement as the administrator and return what `psql` prints."""
@@ -176,7 +194,7 @@ def postgresql_server() -> Iterator[PostgresqlServer]:
 @pytest.fixture
 def postgresql_url(postgresql_server: PostgresqlServer) -> str:
     """A PostgreSQL database with nothing in it."""
-    return postgresql_server.new_database()
+    return postgresql_server.emptied_database()
 
 
 @pytest.fixture(scope="module")
