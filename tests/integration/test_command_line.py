@@ -126,7 +126,7 @@ def test_ctrl_c_ends_with_130_and_the_line_that_resumes(folder: Path, start: Any
     assert running[0]["status"] == "running"
     assert running[0]["owner"]
     assert (refused[0], "it is running" in refused[2]) == (2, True)
-    assert (second[0], "is owned" in second[2]) == (2, True)
+    assert (second[0], "is owned" in second[2], "goes on" in second[2]) == (2, True, False)
     assert process.returncode == 130
     assert errors.endswith("interrupted; go on with:  cascade resume r\n")
     (folder / "wait").unlink()
@@ -143,6 +143,16 @@ def test_a_script_and_the_command_line_go_on_with_each_other(folder: Path, casca
     assert cascade("run", "flow.py:main", "--run-id", "shared")[:2] == (0, "7\n")
     assert ledger(folder) == ["first", "second"]
     assert cascade(program=("flow.py",)) == (0, "7\n", "")
+    assert ledger(folder) == ["first", "second"]
+
+
+def test_they_do_so_where_the_name_of_the_script_has_dots(folder: Path, cascade: Any) -> None:  # S26
+    (folder / "flow.py").rename(folder / "flow.v2.py")
+    (folder / ".cascade").mkdir()
+    (folder / "die").touch()
+    assert cascade(program=("flow.v2.py",))[0] == -signal.SIGKILL
+    (folder / "die").unlink()
+    assert cascade("run", "flow.v2.py:main", "--run-id", "shared")[:2] == (0, "7\n")
     assert ledger(folder) == ["first", "second"]
 
 

@@ -58,7 +58,8 @@ def module_name(module: str) -> str:
 
 @functools.lru_cache(maxsize=16)
 def _script_name(path: str) -> str:
-    return os.path.splitext(os.path.basename(os.path.realpath(path)))[0]
+    # A dot would be that of a package, and nobody can import what is in none.
+    return os.path.splitext(os.path.basename(os.path.realpath(path)))[0].replace(".", "_")
 
 
 def is_local(function: Any) -> bool:

@@ -42,7 +42,7 @@ def sleep_until(moment: dt.datetime) -> LazyResult[dt.datetime]:
         raise DeclarationError(
             f"sleep_until takes a datetime, got {type(moment).__name__}; write  sleep_until(datetime(2030, 1, 1, 8))"
         )
-    return _sleep_until(moment if moment.tzinfo is not None else moment.astimezone())
+    return _made_for_caller(_sleep_until(moment if moment.tzinfo is not None else moment.astimezone()))
 
 
 @task(name="sleep_until")
@@ -83,13 +83,19 @@ def wait_for_signal(name: str, type: Any = None) -> LazyResult[Any]:
     if not isinstance(name, str) or not name:
         raise DeclarationError(f"a signal is waited for by its name, a text that is not empty, got {name!r}")
     kind_of(type)
-    return _wait_for_signal(name, type)
+    return _made_for_caller(_wait_for_signal(name, type))
 
 
 @task(name="wait_for_signal")
 async def _wait_for_signal(name: str, type: Any) -> Any:
     run = _run()
     return await run.engine.signals.take(run, name, kind_of(type))
+
+
+def _made_for_caller(lazy: LazyResult[R]) -> LazyResult[R]:
+    """The same, as made on the line of whoever called the function that this is called in."""
+    lazy._place(2)  # pyright: ignore[reportPrivateUsage]
+    return lazy
 
 
 def _run() -> Run:

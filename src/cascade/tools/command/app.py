@@ -6,7 +6,8 @@ import contextlib
 import io
 import sys
 import warnings
-from typing import TYPE_CHECKING, Any, Final
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -91,8 +92,22 @@ app: Final = typer.Typer(
 )
 
 
+def _tell_version(is_asked_for: bool) -> None:
+    if is_asked_for:
+        try:
+            number = version("cascade-py")
+        except PackageNotFoundError:
+            number = "of a version that is not known: it was not installed"
+        typer.echo(f"cascade {number}")
+        raise typer.Exit
+
+
 @app.callback()
-def _program() -> None:
+def _program(
+    is_asked_for: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Tell the version.")
+    ] = False,
+) -> None:
     """With a callback there are commands even if there is only one."""
 
 

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from rich.text import Text
 
 from cascade.adapters.telemetry.wording import counted, harmless
 from cascade.graph.build import build_graph
 from cascade.graph.hashing import identities_of
-from cascade.graph.model import NodeKind
 from cascade.runtime.durability.keys import ROOT_GRAPH, TARGET, scope_of_items
 from cascade.spec.records import ROOT
-from cascade.spec.walk import dependencies_of
 from cascade.tools.command.moments import shown_moment
 from cascade.tools.command.tables import stdout, write_line
+from cascade.tools.command.undecided import AFTER_FAILURE, CALLS, undecided_nodes
 from cascade.tools.picture_text import shortened
 
 if TYPE_CHECKING:
     from cascade.graph.model import Graph
-    from cascade.spec.lazy_types import LazyResult
     from cascade.spec.protocols import Store
     from cascade.spec.records import Record, RunRow
     from cascade.tools.command.programs import Program
@@ -29,9 +27,6 @@ if TYPE_CHECKING:
 Fate = Literal["reused", "goes on", "runs", "gone"]
 _STYLES: Final = {"reused": "green", "goes on": "cyan", "runs": "yellow", "gone": "dim"}
 _MOST: Final = 200
-AFTER_FAILURE: Final = frozenset({"UpstreamFailed", "ConditionMissing", "RunStopped"})
-"""Reasons of skips that are not final: they came of a failure, which is tried again."""
-_CALLS: Final = (NodeKind.CALL, NodeKind.MAP)
 
 
 class Prospect(NamedTuple):
@@ -91,13 +86,10 @@ def prospects(graph: Graph, records: list[Record]) -> Iterator[Prospect]:
     by_name: dict[str, list[Record]] = {}
     for unused in leftover.values():
         by_name.setdefault(unused.name, []).append(unused)
-    undecided: set[int] = set()
+    undecided = undecided_nodes(graph, [known.get(key) for key in keys])
     for index, (node, key) in enumerate(zip(graph.nodes, keys, strict=True)):
         record = known.get(key)
-        source = next((at for at in map(graph.index_of.get, _deciding(node.lazy, record)) if at in undecided), None)
-        if _is_undecided(node.kind, record, source):
-            undecided.add(index)
-        if node.kind not in _CALLS:
+        if node.kind not in CALLS:
             continue
         if tail is not None:
             if record is not None:
@@ -122,6 +114,7 @@ def prospects(graph: Graph, records: list[Record]) -> Iterator[Prospect]:
             else:
                 yield Prospect(node.id, "runs", "new: it had not ended, or was not there")
         elif record.kind == "skipped" and index in undecided:
+            source = undecided[index]
             cause = (
                 "because something had failed"
                 if record.detail in AFTER_FAILURE or source is None
@@ -141,27 +134,6 @@ def prospects(graph: Graph, records: list[Record]) -> Iterator[Prospect]:
         return
     for unused in leftover.values():
         yield Prospect(harmless(unused.label), "gone", "it is journaled, and no call of the code as it is now is that")
-
-
-def _deciding(lazy: LazyResult[Any], record: Record | None) -> Iterable[LazyResult[Any]]:
-    """What a node depends on; where its condition was false, that comes before all else."""
-    condition = None if lazy.policy is None else lazy.policy.run_if
-    if condition is not None and record is not None and record.detail == "ConditionFalse":
-        return (condition,)
-    return dependencies_of(lazy)
-
-
-def _is_undecided(kind: NodeKind, record: Record | None, source: int | None) -> bool:
-    """Whether what becomes of a node is not yet known, as a failure that is tried again decides about it.
-
-    Args:
-        source: what is undecided itself among what the node refers to.
-    """
-    if record is None:
-        return kind in _CALLS or source is not None
-    if record.kind == "skipped":
-        return record.detail in AFTER_FAILURE or source is not None
-    return record.kind in ("failed", "volatile", "continues")
 
 
 def _of_items(ended: int, failed: int) -> str:

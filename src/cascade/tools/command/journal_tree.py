@@ -88,16 +88,18 @@ def all_places(roots: Sequence[Place]) -> Iterator[Place]:
 
 
 def places_called(roots: Sequence[Place], name: str) -> list[Place]:
-    """The places that a name means: an id within the run, the end of one, or the beginning of a structural id.
+    """The places that a name means.
 
     Args:
-        name: as `fetch#3`, `pages#1[17]`, `main#0@5/step#1`, or hexadecimal digits.
+        name: an id within the run or the end of one, as `fetch#3`, `pages#1[17]`, `main#0@5/step#1`; the name of a
+            task; or the beginning of a structural id, in hexadecimal digits.
     """
     path = _TURN.sub("", name)
     places = [place for place in all_places(roots) if place.record is not None]
     found = [place for place in places if place.path == path]
     found = found or [place for place in places if place.path.endswith(f"/{path}")]
     found = found or [place for place in places if place.title == path.rpartition("/")[2]]
+    found = found or [place for place in places if place.title.rpartition("#")[0] == path]
     if not found and re.fullmatch(r"[0-9a-f]{6,32}", name):
         found = [place for place in places if place.record is not None and place.record.node.hex().startswith(name)]
     return found

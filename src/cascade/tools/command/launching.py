@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 from contextlib import contextmanager
 from contextvars import copy_context
@@ -13,10 +14,10 @@ import typer
 from cascade.adapters.telemetry import reporting
 from cascade.adapters.telemetry.wording import harmless
 from cascade.app import create_engine
+from cascade.runtime.events import RunStarted
 from cascade.runtime.spare_loop import run_on_spare_loop
 from cascade.spec.exceptions import CorruptedValueError, ParameterError
 from cascade.tools.command.endings import FAILED, INTERRUPTED, WRONG_USE, message_of, status_of
-from cascade.tools.command.shell_line import resume_line
 from cascade.tools.report import failure_text, input_problems, result_text
 
 if TYPE_CHECKING:
@@ -49,14 +50,14 @@ def launch(
     run_id: str,
     durable: DurableStore,
     log: Log,
-    elsewhere: str | None,
+    again: str,
 ) -> None:
     """Run a workflow, print what it gives, and end with the status of the run.
 
     Args:
         found: the run as it stands, if it exists.
         params: the values of parameters that are given.
-        elsewhere: the store as a command must name it to find it again, if it must.
+        again: how to go on with the run, in words that can follow "go on".
     """
     engines: list[Engine] = []
     terminated: list[bool] = []
@@ -64,7 +65,10 @@ def launch(
     async def work() -> Any:
         engine = create_engine(store=durable, max_workers=program.max_workers)
         engines.append(engine)
-        with reporting(engine, log.level, log.format), _terminating(terminated):
+        if found is not None:
+            # Not before: it may be another process that goes on with it.
+            engine.bus.subscribe(RunStarted, tell)
+        with store_heard(log), reporting(engine, log.level, log.format), _terminating(terminated):
             try:
                 return await engine.run(
                     located.target,
@@ -82,12 +86,13 @@ def launch(
         for engine in engines:
             engine.abandon()
 
+    def tell(event: RunStarted) -> None:
+        if event.run_id == run_id:
+            log.say(f"run {harmless(run_id)} goes on: {harmless(program.shown)} in {harmless(program.folder, 1_000)}")
+
     has_finished = found is not None and found.status == "succeeded"
     if found is None:
         log.say(f"run {harmless(run_id)}")
-    elif not has_finished:
-        log.say(f"run {harmless(run_id)} goes on: {harmless(program.shown)} in {harmless(program.folder, 1_000)}")
-    again = resume_line(run_id, elsewhere)
     try:
         value = run_on_spare_loop(work(), copy_context(), interrupted=abandon)
     except KeyboardInterrupt:
@@ -101,6 +106,28 @@ def launch(
     text = result_text(value)
     if text is not None:
         typer.echo(text)
+
+
+@contextmanager
+def store_heard(log: Log) -> Generator[None]:
+    """Tell people what the store is waiting for. Its warnings go where all warnings of `logging` go."""
+    logger = logging.getLogger("cascade.store")
+
+    def hear(record: logging.LogRecord) -> bool:
+        if record.levelno < logging.WARNING:
+            log.say(harmless(record.getMessage(), 1_000))
+        return True
+
+    # A filter and not a handler: beside that the warnings would find no way of their own to stderr.
+    level = logger.level
+    logger.addFilter(hear)
+    if not logger.isEnabledFor(logging.INFO):
+        logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        logger.removeFilter(hear)
 
 
 @contextmanager
@@ -126,7 +153,7 @@ def _terminating(terminated: list[bool]) -> Generator[None]:
 
 
 def _end_interrupted(again: str) -> NoReturn:
-    typer.echo(f"interrupted; go on with:  {again}", err=True)
+    typer.echo(f"interrupted; go on {again}", err=True)
     raise typer.Exit(INTERRUPTED) from None
 
 
@@ -143,5 +170,5 @@ def _end_with(error: BaseException, log: Log, again: str) -> NoReturn:
             "cascade rm"
         )
     elif status == FAILED:
-        log.say(f"what has succeeded is kept; try the rest again with:  {again}")
+        log.say(f"what has succeeded is kept; try the rest again {again}")
     raise typer.Exit(status) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.machinery
 import importlib.util
 import os
 import sys
@@ -29,25 +30,28 @@ def load_file(path: Path) -> ModuleType:
     """Load a file under the name of its stem, with its folder first on the path, as `python FILE` has it.
 
     Structural ids and stored values name a script by the stem of its file, so a run that was begun by one of both can
-    go on with the other.
+    go on with the other. Dots in it become underscores: they would be those of a package, which nobody could import.
 
     Raises:
         CommandError: there is no such file, another module has its name, or it cannot be loaded.
     """
     shown = shown_path(path)
     if not path.is_file():
+        if not path.is_absolute():
+            # Without one no such path leads anywhere.
+            working_directory()
         raise CommandError(f"there is no file {shown}{_similar_to(path)}")
     file = path.resolve()
-    name = file.stem
+    name = file.stem.replace(".", "_")
     known = sys.modules.get(name)
-    if known is not None:
-        place = getattr(known, "__file__", None)
-        if place is not None and os.path.realpath(place) == str(file):
+    if known is None:
+        other = _imported_elsewhere(name, file)
+    else:
+        other = getattr(known, "__file__", None) or "a module of Python itself"
+        if os.path.realpath(other) == str(file):
             return known
-        raise CommandError(
-            f"{shown} would be the module {name!r}, which is the name of {place or 'a module of Python itself'}; "
-            "rename the file"
-        )
+    if other is not None:
+        raise CommandError(f"{shown} would be the module {name!r}, which is the name of {other}; rename the file")
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise CommandError(f"{shown} is no file with Python code; expected FILE.py:NAME")
@@ -69,7 +73,7 @@ def load_module(name: str) -> ModuleType:
     Raises:
         CommandError: there is no such module, or it cannot be loaded.
     """
-    _put_first(str(Path.cwd()))
+    _put_first(str(working_directory()))
     try:
         return call_users(lambda: importlib.import_module(name), f"the module {harmless(name)} cannot be loaded")
     except CommandError as error:
@@ -81,6 +85,18 @@ def load_module(name: str) -> ModuleType:
                 f"{meant or '; a file is written  FILE.py:NAME'}"
             ) from None
         raise
+
+
+def working_directory() -> Path:
+    """Where paths begin.
+
+    Raises:
+        CommandError: it has been deleted.
+    """
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise CommandError("the working directory has been deleted; go to another one with cd") from None
 
 
 def call_users(function: Callable[[], T], failure: str) -> T:
@@ -108,6 +124,12 @@ def call_users(function: Callable[[], T], failure: str) -> T:
 def shown_path(path: Path) -> str:
     """A path for a message."""
     return harmless(str(path), _LONGEST)
+
+
+def _imported_elsewhere(name: str, file: Path) -> str | None:
+    """What other processes would import under the name that a file has here, if that is not the file's own."""
+    spec = None if name == file.stem else importlib.machinery.PathFinder.find_spec(name, [str(file.parent)])
+    return None if spec is None else spec.origin
 
 
 def _users_traceback(error: BaseException) -> str:

@@ -19,7 +19,7 @@ from cascade.tools.command.explaining import explain
 from cascade.tools.command.inputs import given_again, texts_of
 from cascade.tools.command.launching import Log, launch
 from cascade.tools.command.programs import program_to_load
-from cascade.tools.command.stores import existing_durable, is_elsewhere, run_in
+from cascade.tools.command.stores import existing_durable, run_in, way_on
 
 
 def resume(
@@ -41,9 +41,10 @@ def resume(
     with existing_durable(store) as durable:
         row = run_in(durable.store, run_id)
         program = program_to_load(row, durable.serializer)
-        elsewhere = durable.store.url if is_elsewhere(store) else None
+        # Before the folder of the run is entered: a path is one in this folder.
+        again = way_on(run_id, store, durable.store.url)
         if explained:
             explain(row, program, durable.store)
             return
         located = program.load()
-        launch(row, located, program, given_again(texts), run_id, durable, log, elsewhere)
+        launch(row, located, program, given_again(texts), run_id, durable, log, again)

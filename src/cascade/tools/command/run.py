@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from enum import StrEnum
 from typing import Annotated
 
@@ -23,9 +22,10 @@ from cascade.tools.command.arguments import (
 from cascade.tools.command.endings import CommandError
 from cascade.tools.command.inputs import given_again, storable, texts_of, values_of
 from cascade.tools.command.launching import Log, launch
+from cascade.tools.command.loading import working_directory
 from cascade.tools.command.locating import locate
 from cascade.tools.command.programs import Program, program_shown
-from cascade.tools.command.stores import exists, is_elsewhere, new_or_existing_durable
+from cascade.tools.command.stores import exists, new_or_existing_durable, way_on
 
 
 class OnFailure(StrEnum):
@@ -76,7 +76,7 @@ def run(
         module=located.module,
         name=located.name,
         params=storable(located.target, texts),
-        folder=os.getcwd(),
+        folder=str(working_directory()),
         on_failure=on_failure.value,
         max_workers=max_workers,
         durability=durability.value,
@@ -95,5 +95,4 @@ def run(
             params = given_again(texts)
         elif params is None:
             params = values_of(located.target, texts)
-        elsewhere = durable.store.url if is_elsewhere(store) else None
-        launch(found, located, program, params, made, durable, log, elsewhere)
+        launch(found, located, program, params, made, durable, log, way_on(made, store, durable.store.url))

@@ -11,7 +11,8 @@ from cascade.adapters.telemetry.wording import harmless
 from cascade.spec.exceptions import DeclarationError
 from cascade.stores import VARIABLE, open_durable, open_store
 from cascade.tools.command.endings import CommandError
-from cascade.tools.command.loading import shown_path
+from cascade.tools.command.loading import shown_path, working_directory
+from cascade.tools.command.shell_line import resume_line
 from cascade.tools.command.suggestions import did_you_mean
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ def url_of(given: str | None) -> str:
         text = f"{_SQLITE}{text}"
     if text.startswith(_SQLITE):
         # One run of one file has one lock, from whatever folder the file is named.
-        text = f"{_SQLITE}{Path(text.removeprefix(_SQLITE)).absolute()}"
+        file = Path(text.removeprefix(_SQLITE))
+        text = f"{_SQLITE}{file if file.is_absolute() else working_directory() / file}"
     return text
 
 
@@ -59,6 +61,20 @@ def exists(given: str | None) -> bool:
 def is_elsewhere(given: str | None) -> bool:
     """Whether a command must name the store to find it again here."""
     return given is not None and url_of(given) != url_of(None)
+
+
+def way_on(run_id: str, given: str | None, store_url: str) -> str:
+    """How to go on with a run, in words that can follow "go on": the command, and what it does not have in it.
+
+    Args:
+        given: the store that this command was given.
+        store_url: the same as the store shows itself: without a password.
+    """
+    if not is_elsewhere(given):
+        return f"with:  {resume_line(run_id, None)}"
+    if store_url != url_of(given) or "password=" in store_url:
+        return f"with the same --store and:  {resume_line(run_id, None)}"
+    return f"with:  {resume_line(run_id, store_url)}"
 
 
 @contextmanager

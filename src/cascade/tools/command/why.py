@@ -12,12 +12,12 @@ from cascade.adapters.telemetry.wording import counted, harmless, lasting
 from cascade.tools.command.arguments import RunArgument, StoreOption
 from cascade.tools.command.caching import cache_reasons
 from cascade.tools.command.endings import CommandError
-from cascade.tools.command.explaining import AFTER_FAILURE
 from cascade.tools.command.journal_tree import Place, all_places, places_called, tree_of
 from cascade.tools.command.moments import shown_moment
 from cascade.tools.command.stores import existing_store, run_in
 from cascade.tools.command.suggestions import did_you_mean
 from cascade.tools.command.tables import stdout, write_line
+from cascade.tools.command.undecided import AFTER_FAILURE
 
 if TYPE_CHECKING:
     from cascade.spec.records import Record, RunRow
@@ -31,7 +31,7 @@ _REASONS: Final = {
     "UpstreamSkipped_Route": "the route that its router took was skipped",
     "UpstreamSkipped_Data": "one of its inputs was skipped",
     "UpstreamFailed": "one of its inputs failed",
-    "Pruned": "nothing wanted it: the routers took other routes",
+    "Pruned": "nothing wanted it: the routers took other routes, or none",
     "RunStopped": "the run stopped before it could start",
     "CacheHit": "its value was in the cache",
 }
@@ -43,7 +43,8 @@ def why(
         str,
         typer.Argument(
             metavar="NODE",
-            help="As `cascade show` and events call it: fetch#3, pages#1[17]; or the start of its structural id.",
+            help="As `cascade show` and events call it: fetch#3, pages#1[17]; the name of its task where no other node "
+            "has it; or the start of its structural id.",
             show_default=False,
         ),
     ],

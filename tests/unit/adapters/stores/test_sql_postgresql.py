@@ -170,6 +170,9 @@ def test_a_password_is_told_to_nobody(monkeypatch):
         open_sql_store("postgresql://me:secret@127.0.0.1:1/base")
     assert "secret" not in str(caught.value)
     assert "me:***@127.0.0.1" in str(caught.value)
+    with pytest.raises(StoreError) as caught:
+        open_sql_store("postgresql://me@127.0.0.1:1/base?password=secret")
+    assert "secret" not in str(caught.value)
 
 
 def test_what_is_committed_is_on_the_disk_whatever_the_server_is_set_to(postgresql_server):

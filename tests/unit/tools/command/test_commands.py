@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cascade.runtime.clock import SystemClock
 from cascade.runtime.durability.host_lock import HostLock
 from cascade.runtime.durability.keys import ROOT_GRAPH
 from cascade.spec.records import Record, RunRow
@@ -222,6 +224,78 @@ def test_resume_needs_the_id_alone_from_another_folder(flow: Folder, monkeypatch
     assert sorted((flow.path / "ledger").read_text().split("\n")[:-1]) == ["fetch a", "fetch bb"]
 
 
+def test_that_a_run_goes_on_is_told_when_it_does(flow: Folder, monkeypatch: pytest.MonkeyPatch) -> None:  # S27
+    (flow.path / "fail").touch()
+    flow.cascade("run", "flow.py:single", "--run-id", "r")
+    store = flow.path / ".cascade" / "cascade.db"
+    other = HostLock(f"sqlite:///{store}", "r")
+    assert other.take()
+    try:
+        for command in (["resume", "r"], ["run", "flow.py:single", "--run-id", "r"]):
+            refused = flow.cascade(*command)
+            assert (refused.exit_code, "goes on" in refused.stderr) == (2, False), refused.stderr
+    finally:
+        other.release()
+    (flow.path / "fail").unlink()
+    assert "run r goes on: flow.py:single in " in flow.cascade("resume", "r").stderr
+    assert "goes on" not in flow.cascade("resume", "r").stderr
+
+
+def test_the_wait_for_an_owner_elsewhere_is_told(flow: Folder) -> None:  # S27
+    (flow.path / "fail").touch()
+    flow.cascade("run", "flow.py:single", "--run-id", "r")
+    (flow.path / "fail").unlink()
+    store = open_store(flow.path / ".cascade" / "cascade.db")
+    found = store.find("r")
+    assert found is not None
+    # No wait is longer than two leases of who waits, whatever the clock of the owner's machine says.
+    lease = SystemClock().now() + 3_600
+    draft = found._replace(status="running", host="elsewhere", owner="process 1 on other", lease_until=lease)
+    assert store.claim(draft, over=found.epoch) is not None
+    store.close()
+    done = flow.cascade("resume", "r", env={"CASCADE_LEASE_SECONDS": "0.2"})
+    assert (done.exit_code, done.stdout) == (0, "6\n")
+    assert 0 <= done.stderr.find("process 1 on other") < done.stderr.find("run r goes on")
+
+
+def test_a_file_with_dots_in_its_name_keeps_values_of_its_own_classes(folder: Folder) -> None:  # S26
+    folder.write(
+        "flow.v2.py",
+        """
+        import os
+        from dataclasses import dataclass
+        import cascade as cs
+
+        @dataclass
+        class Page:
+            text: str
+
+        @cs.task
+        def fetch(url: str) -> Page:
+            with open("ledger", "a") as ledger:
+                ledger.write(f"fetch {url}\\n")
+            return Page(f"page {url}")
+
+        @cs.task
+        def measure(page: Page) -> int:
+            if os.path.exists("fail"):
+                raise ValueError("no luck")
+            return len(page.text)
+
+        main = measure(fetch("x"))
+        """,
+    )
+    (folder.path / "fail").touch()
+    failed = folder.cascade("run", "flow.v2.py:main", "--run-id", "r")
+    assert (failed.exit_code, "could not be kept" in failed.stderr, "warning" in failed.stderr) == (1, False, False)
+    (folder.path / "fail").unlink()
+    assert folder.cascade("resume", "r").stdout == "6\n"
+    assert (folder.path / "ledger").read_text() == "fetch x\n"
+    folder.write("flow_v2.py", "")
+    refused = folder.cascade("run", "flow.v2.py:main")
+    assert (refused.exit_code, "would be the module 'flow_v2', which is the name of" in refused.stderr) == (2, True)
+
+
 def test_resume_tells_clearly_what_is_gone(flow: Folder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (flow.path / "fail").touch()
     store = ["--store", str(tmp_path / "kept.db")]
@@ -325,6 +399,49 @@ def test_explain_and_why_tell_that_a_skip_because_of_a_failure_is_decided_again(
     assert "tries again what has failed" in flow.cascade("why", "r", place).stdout
 
 
+def test_explain_tells_that_what_nobody_chose_after_a_failure_is_decided_again(flow: Folder) -> None:  # S11, S27
+    flow.write(
+        "choosing.py",
+        """
+        import os
+        import cascade as cs
+
+        @cs.task
+        def choose(n: int) -> str:
+            if os.path.exists("fail"):
+                raise ValueError("no luck")
+            return "left"
+
+        @cs.task
+        def costly(x: int) -> int:
+            return 2 * x
+
+        @cs.task
+        def cheap(x: int) -> int:
+            return x
+
+        late = cs.Router(choose(1), {"left": costly(costly(1)), "right": [costly(2)]})
+        taken = cs.Router(cs.task(bool)(1), {True: cheap(3), False: cheap(cheap(choose(4)))})
+        main = [late, taken]
+        """,
+    )
+    (flow.path / "fail").touch()
+    flow.cascade("run", "choosing.py:main", "--run-id", "r", "--on-failure", "continue")
+    told = [" ".join(line.split()) for line in flow.cascade("resume", "r", "--explain").stdout.splitlines()]
+    again = [line for line in told if "(Pruned): that is decided again" in line]
+    assert [line.partition("#")[0] for line in again] == ["costly", "costly", "costly"]
+    assert all("runs it was skipped and depends on choose#" in line for line in again)
+    final = [line for line in told if "reused it was skipped: Pruned" in line]
+    assert [line.partition("#")[0] for line in final] == ["choose", "cheap", "cheap"]
+    assert told[-1] == "5 reused, 4 to run; nothing was run"
+    place = again[0].partition(" ")[0]
+    assert "took other routes, or none (Pruned)" in flow.cascade("why", "r", place).stdout
+    (flow.path / "fail").unlink()
+    assert flow.cascade("resume", "r").exit_code == 0
+    states = {place["id"]: place["kind"] for place in json.loads(flow.cascade("show", "r", "--json").stdout)["places"]}
+    assert sorted(states[line.partition(" ")[0]] for line in again) == ["skipped", "value", "value"]
+
+
 def test_runs_are_filtered_by_status_name_and_time(flow: Folder) -> None:
     (flow.path / "fail").touch()
     flow.cascade("run", "flow.py:main", "--run-id", "bad")
@@ -378,6 +495,19 @@ def test_show_has_states_attempts_errors_and_previews(flow: Folder) -> None:
     assert "skipped: ConditionFalse" in told
     assert "ValueError: no luck" in told
     assert told.endswith("go on with:  cascade resume r\n")
+
+
+def test_show_counts_no_question_for_the_value_as_a_resumption(flow: Folder) -> None:
+    (flow.path / "fail").touch()
+    for command in (["run", "flow.py:single", "--run-id", "r"], ["resume", "r"]):
+        assert flow.cascade(*command).exit_code == 1
+    assert "\nresumed  1 time\n" in flow.cascade("show", "r").stdout
+    (flow.path / "fail").unlink()
+    for _ in range(3):
+        assert flow.cascade("resume", "r").stdout == "6\n"
+    told = flow.cascade("show", "r").stdout
+    assert "resumed" not in told
+    assert "\nowners   5, those that only asked for its value included\n" in told
 
 
 def test_show_of_many_items_shows_the_failed_and_the_first() -> None:
@@ -439,6 +569,7 @@ def test_why_of_an_unknown_or_ambiguous_node_suggests(flow: Folder) -> None:
     assert (unknown.exit_code, "did you mean 'fetch#0'" in unknown.stderr) == (2, True)
     several = flow.cascade("why", "r", "[0]")
     assert (several.exit_code, "2 places are called" in several.stderr) == (2, True)
+    assert flow.cascade("why", "r", "total").stdout.startswith("total#")
 
 
 @pytest.mark.parametrize("command", [["runs"], ["show", "r"], ["why", "r", "n"], ["resume", "r"], ["rm", "r"], ["gc"]])
@@ -478,6 +609,27 @@ def test_a_store_that_can_be_none_is_wrong_use(flow: Folder, store: str, told: s
         assert (done.exit_code, done.stderr.startswith(f"error: {told}")) == (2, True), done.stderr
         assert len(done.stderr.splitlines()) == 1
     assert not (flow.path / ".cascade").exists()
+
+
+def test_a_working_directory_that_was_deleted_is_told(folder: Folder, tmp_path: Path) -> None:
+    folder.write("flow.py", FLOW)
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    os.chdir(gone)
+    gone.rmdir()
+    for command in (["run", "flow.py:main"], ["run", "flow:main"], ["runs"], ["resume", "r", "--store", "kept.db"]):
+        done = folder.cascade(*command)
+        assert (done.exit_code, done.stderr) == (
+            2,
+            "error: the working directory has been deleted; go to another one with cd\n",
+        )
+    # What needs none does not ask for one.
+    assert "there is no store" in folder.cascade("runs", "--store", str(tmp_path / "kept.db")).stderr
+
+
+def test_the_version_is_that_of_the_distribution(folder: Folder) -> None:
+    done = folder.cascade("--version")
+    assert (done.exit_code, done.stdout) == (0, f"cascade {version('cascade-py')}\n")
 
 
 def test_a_store_that_fails_ends_with_1(flow: Folder) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 
@@ -22,8 +23,10 @@ from cascade.spec.records import ROOT, Record, RecordKind
 from cascade.tools.command.endings import CommandError, message_of, status_of
 from cascade.tools.command.inputs import texts_of
 from cascade.tools.command.journal_tree import all_places, places_called, result_of, tree_of
+from cascade.tools.command.launching import Log, store_heard
 from cascade.tools.command.moments import age_of, iso, moment_of, shown_moment
 from cascade.tools.command.shell_line import resume_line, shell_line
+from cascade.tools.command.stores import way_on
 
 pytestmark = pytest.mark.needs_extra("cli")
 
@@ -81,6 +84,54 @@ def test_bytes_that_are_no_text_come_back_from_a_shell() -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "shown", "told"),
+    [
+        (None, "postgresql://u:***@h/db", "with:  cascade resume r"),
+        ("postgresql://u@h/db", "postgresql://u@h/db", "with:  cascade resume --store postgresql://u@h/db r"),
+        ("/x/runs.db", "sqlite:////x/runs.db", "with:  cascade resume --store sqlite:////x/runs.db r"),
+        ("postgresql://u:secret@h/db", "postgresql://u:***@h/db", "with the same --store and:  cascade resume r"),
+        ("redis://:secret@h/0", "redis://h/0", "with the same --store and:  cascade resume r"),
+        (
+            "postgresql://h/db?password=secret",
+            "postgresql://h/db?password=secret",
+            "with the same --store and:  cascade resume r",
+        ),
+    ],
+)
+def test_the_line_that_goes_on_with_a_run_works_and_shows_no_password(
+    given: str | None, shown: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CASCADE_STORE", raising=False)
+    assert way_on("r", given, shown) == told
+    if given is not None:
+        monkeypatch.setenv("CASCADE_STORE", given)
+        assert way_on("r", given, shown) == "with:  cascade resume r"
+
+
+@pytest.mark.parametrize(
+    ("log", "told"),
+    [
+        (Log("INFO", "human"), "waits for red\\x1b\n"),
+        (Log("CRITICAL", "human"), ""),
+        (Log("INFO", "json"), ""),
+    ],
+)
+def test_what_the_store_waits_for_is_told_to_people(
+    log: Log, told: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As in a program that has not asked for its own logs: pytest does, for its reports.
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    logger = logging.getLogger("cascade.store")
+    with store_heard(log):
+        logger.info("waits for %s", "red" + chr(27))
+        assert capsys.readouterr().err == told
+        logger.warning("a warning")
+        assert capsys.readouterr().err == "a warning\n"
+    logger.info("waits for nobody")
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
     ("error", "status"),
     [
         (CommandError("no"), 2),
@@ -133,6 +184,19 @@ def test_what_is_inside_a_place_stands_under_it() -> None:
         assert [place.path for place in places_called(roots, name)] == ["pages#1[1]/deep#0"]
     assert [place.path for place in places_called(roots, "start#9@3/step#0")] == ["target/step#0"]
     assert places_called(roots, "nothing") == []
+
+
+def test_the_name_of_a_task_means_its_places_but_not_the_items_of_a_map() -> None:
+    items = scope_of_items(ROOT_GRAPH, b"m")
+    records = [
+        record(items, b"0", "[0]"),
+        record(ROOT_GRAPH, b"m", "pages#0", "mapped", items),
+        record(ROOT_GRAPH, b"a", "add#1"),
+        record(ROOT_GRAPH, b"b", "add#2"),
+    ]
+    roots = tree_of(records)
+    assert [place.path for place in places_called(roots, "pages")] == ["pages#0"]
+    assert [place.path for place in places_called(roots, "add")] == ["add#1", "add#2"]
 
 
 def test_items_of_a_map_that_has_not_ended_stand_together() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
@@ -35,14 +36,19 @@ _LOG_PAGES: Final = 128
 """After so many the log is written over from its beginning. A commit that makes the log's file longer takes twice as
 long as one that does not (ext4: 220 us and 115), and SQLite's own 1,000 pages are more than most runs ever write."""
 
+_FULL: Final = 1 << 20
+"""Bytes: where a disk has less left, it is for that reason that something on it failed. SQLite says so of its own
+files, but not of the memory that processes share, which is a file too."""
+
 _REMEDIES: Final = {
     5: "another process has kept it locked for {busy:.0f} s; end that process, or give each its own store",
     6: "another process has kept it locked for {busy:.0f} s; end that process, or give each its own store",
-    8: "it may not be written; check the permissions of the file and of its folder",
+    8: "it may not be written, which reading it takes too; check the permissions of the file and of its folder",
     10: "the disk is full or failed; make room, or check it and the system's log, then resume the run",
     11: "the file is damaged; restore it from a backup, or delete it to begin anew",
     13: "the disk is full; make room and resume the run",
-    14: "it cannot be opened; check that its folder exists and may be written",
+    14: "SQLite cannot open it or the files beside it, which reading takes too; check the permissions of the file and "
+    "of its folder",
     18: "a value is larger than SQLite allows; have the task return the path of a file instead",
     23: "it may not be read; check the permissions of the file",
     26: "the file is no SQLite database; give the store another name, or delete the file to begin anew",
@@ -157,16 +163,27 @@ class SqliteDatabase:
     def _explain(self, error: Exception) -> str:
         code = getattr(error, "sqlite_errorcode", None)
         remedy = _REMEDIES.get(code & 0xFF) if isinstance(code, int) else None
+        if remedy is _REMEDIES[10] and self._disk_is_full():
+            remedy = _REMEDIES[13]
         if remedy is None and "decode" in str(error):
             remedy = _REMEDIES[11]
         if remedy is None:
             return f"{error} ({type(error).__name__})"
         return f"{remedy.format(busy=BUSY_SECONDS)} ({error})"
 
+    def _disk_is_full(self) -> bool:
+        try:
+            return shutil.disk_usage(self.path.parent).free < _FULL
+        except OSError:
+            return False
+
     def _connected(self) -> Any:
         if self._cursor is None:
             try:
                 self._connect()
+            except (self._driver.Error, UnicodeDecodeError, OSError) as error:
+                self.close()
+                self._fail("open it", error)
             except BaseException:
                 self.close()
                 raise
@@ -175,6 +192,8 @@ class SqliteDatabase:
     def _connect(self) -> None:
         if not self.path.parent.is_dir():
             raise self.failure("open it", f"the folder {str(self.path.parent)!r} does not exist; make it first")
+        if self.path.is_dir():
+            raise self.failure("open it", "a folder cannot be opened as a store; name a file, as in sqlite:///flows.db")
         with contextlib.suppress(FileExistsError):
             # SQLite gives its own files beside this one the same permissions.
             os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))

@@ -409,7 +409,8 @@ def open_database(url: str, clock: Clock) -> Database:
         parsed = make_url(url)
     except ArgumentError:
         raise StoreError(url, "this is no URL; it should be like sqlite:///flows.db") from None
-    shown = parsed.render_as_string(hide_password=True)
+    # A password may also stand among the options.
+    shown = parsed.difference_update_query(("password", "sslpassword")).render_as_string(hide_password=True)
     backend = parsed.get_backend_name()
     if backend == "sqlite":
         if not parsed.database or parsed.database == ":memory:" or parsed.query or parsed.host:
