@@ -227,7 +227,8 @@ def run(
             `"postgresql://..."`, `"redis://..."`. With a `run_id` and no store it is the environment's `CASCADE_STORE`.
         durability: with a store, whether a task starts only on inputs that are `"committed"`, or `"relaxed"`: sooner,
             so that work done just before a crash may be done again after it.
-        timeout: how long the run may take, in seconds; then it is stopped as if it were cancelled.
+        timeout: how long the run may take, in seconds, the wait for another owner included; then it is stopped as if it
+            were cancelled.
 
     Raises:
         RunTimeoutError: the run took longer than its timeout.

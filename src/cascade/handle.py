@@ -73,7 +73,8 @@ class RunHandle(Generic[R]):
     def cancel(self, reason: str = "") -> None:
         """Stop the run: nothing new starts, async work is cancelled, threads that run are waited for, teardown runs.
 
-        Without effect on a run that has ended. `result` then raises `RunCancelledError` with the reason.
+        One that waits for another owner waits no longer, and leaves the run to that. Without effect on a run that has
+        ended. `result` then raises `RunCancelledError` with the reason.
         """
         with self._lock:
             self._reason = self._reason or reason or "cancelled by its handle"

@@ -13,6 +13,7 @@ import pytest
 
 import cascade as cs
 from cascade.providers.documents import load_json
+from cascade.runtime import fault_points
 from cascade.runtime.clock import SystemClock
 from cascade.runtime.durability.writer import Entry, Writer
 from cascade.spec.records import Record
@@ -26,7 +27,7 @@ LONG = 30.0
 class Watched:
     """A store that tells before what it writes, on the thread that writes it."""
 
-    def __init__(self, url: str, before_write: Callable[[set[str]], None]) -> None:
+    def __init__(self, url: str, before_write: Callable[[set[str]], object]) -> None:
         self._store = open_store(url)
         self._before_write = before_write
 
@@ -36,6 +37,32 @@ class Watched:
     def write(self, run_id: str, epoch: int, records: list[Record], dropped: list[bytes], lease_until: float) -> None:
         self._before_write({record.name for record in records})
         self._store.write(run_id, epoch, records, dropped, lease_until)
+
+
+class Grouping(Watched):
+    """A store that tells what it has written in which transaction.
+
+    Attributes:
+        groups: the names of what was written together, in order.
+        commits: how many transactions that took.
+    """
+
+    def __init__(self, url: str, before_write: Callable[[set[str]], object] = len) -> None:
+        super().__init__(url, before_write)
+        self.groups: list[set[str]] = []
+        self.commits = 0
+        fault_points.on_reach = self._reach
+
+    def _reach(self, point: str) -> None:
+        self.commits += point == "store.write.before-commit"
+
+    def write(self, run_id: str, epoch: int, records: list[Record], dropped: list[bytes], lease_until: float) -> None:
+        super().write(run_id, epoch, records, dropped, lease_until)
+        names = {record.name for record in records}
+        assert len(names) == len(records)
+        self.groups.append(names)
+        for name in names:
+            MOMENTS[f"{name} is written"].set()
 
 
 class WatchedClock(SystemClock):
@@ -126,6 +153,113 @@ def test_a_worker_that_has_committed_its_own_value_goes_on_before_others_are_com
             return await asyncio.gather(*runs)
 
     assert asyncio.run(main()) == ["a2", "b2"]
+
+
+@cs.task
+def first(*others: str) -> str:
+    # Another run needs the store to begin, and so must have begun before the writer is held.
+    for other in others:
+        MOMENTS.wait_for(f"{other} has begun")
+    return "first"
+
+
+@cs.task
+def gate(name: str) -> None:
+    MOMENTS[f"{name} has begun"].set()
+    MOMENTS.wait_for("the writer is held")
+
+
+@cs.task
+def count_all(name: str, values: list[str]) -> int:
+    # In a relaxed run nothing waits until it is written: now all the values are handed over that it has been given.
+    MOMENTS[f"all of {name} wait"].set()
+    for value in values:
+        MOMENTS.wait_for(f"{value} is written")
+    return len(values)
+
+
+def fan(name: str, count: int) -> cs.LazyResult[int]:
+    begun = gate.named(f"{name} gate")(name)
+    steps = [step.named(f"{name} {number}")(f"{name} {number}", begun) for number in range(count)]
+    return count_all.named(f"{name} all")(name, steps)
+
+
+def members(name: str, numbers: range) -> set[str]:
+    return {f"{name} {number}" for number in numbers}
+
+
+def held_until(*names: str) -> Callable[[set[str]], None]:
+    """Hold the writer at its first value, until all values of some fans have been handed over."""
+
+    def before_write(written: set[str]) -> None:
+        if "first" in written:
+            MOMENTS["the writer is held"].set()
+            for name in names:
+                MOMENTS.wait_for(f"all of {name} wait")
+
+    return before_write
+
+
+def test_all_that_has_ended_while_the_writer_was_busy_goes_in_one_transaction(tmp_path: Path) -> None:
+    async def main() -> None:
+        store: Any = Grouping(f"sqlite:///{tmp_path}/flows.db", held_until("a"))
+        async with cs.create_engine(store=store) as engine:
+            target = [first(), fan("a", 400)]
+            assert await engine.run(target, run_id="run", durability="relaxed") == ["first", 400]
+        assert store.groups[:2] == [{"first"}, {"a gate", *members("a", range(400))}]
+        # What is left is the task that waited for them, and the result of the run.
+        assert store.commits == len(store.groups) <= 4
+
+    asyncio.run(main())
+
+
+def test_of_very_much_that_waits_five_hundred_go_in_one_transaction(tmp_path: Path) -> None:
+    async def main() -> None:
+        store: Any = Grouping(f"sqlite:///{tmp_path}/flows.db", held_until("a"))
+        async with cs.create_engine(store=store) as engine:
+            target = [first(), fan("a", 799)]
+            assert await engine.run(target, run_id="run", durability="relaxed") == ["first", 799]
+        assert [len(group) for group in store.groups[:3]] == [1, 500, 300]
+        assert store.commits == len(store.groups) <= 5
+
+    asyncio.run(main())
+
+
+def test_each_run_that_waits_has_a_transaction_of_its_own(tmp_path: Path) -> None:
+    async def main() -> None:
+        store: Any = Grouping(f"sqlite:///{tmp_path}/flows.db", held_until("a", "b"))
+        async with cs.create_engine(store=store) as engine:
+            runs = [engine.run([first("b"), fan("a", 40)], run_id="a", durability="relaxed")]
+            runs.append(engine.run(fan("b", 40), run_id="b", durability="relaxed"))
+            assert await asyncio.gather(*runs) == [["first", 40], 40]
+        assert store.groups[0] == {"first"}
+        assert sorted(map(sorted, store.groups[1:3])) == [
+            sorted({f"{name} gate", *members(name, range(40))}) for name in ("a", "b")
+        ]
+        assert store.commits == len(store.groups) <= 7
+
+    asyncio.run(main())
+
+
+@cs.task
+def after_commit(name: str, before: str) -> str:
+    MOMENTS.wait_for(f"{before} is written")
+    return name
+
+
+@pytest.mark.parametrize("durability", ["committed", "relaxed"])
+def test_nothing_is_held_back_to_fill_a_group(durability: Any, tmp_path: Path) -> None:
+    # The one worker goes on only when what it did before is in the store: with more to come, and nobody else to write.
+    async def main() -> None:
+        store: Any = Grouping(f"sqlite:///{tmp_path}/flows.db")
+        async with cs.create_engine(store=store, max_workers=1) as engine:
+            steps = [step.named("0")("0")]
+            steps += [after_commit.named(f"{number}")(f"{number}", f"{number - 1}") for number in range(1, 20)]
+            assert len(await engine.run(steps, run_id="run", durability=durability)) == 20
+        assert store.groups[:19] == [{f"{number}"} for number in range(19)]
+        assert store.commits == len(store.groups)
+
+    asyncio.run(main())
 
 
 class Pausing:

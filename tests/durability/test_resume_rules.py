@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -583,3 +586,48 @@ def test_a_moment_that_is_slept_until_is_not_put_off_by_a_restart(tmp_path: Path
     assert clock.monotonic() == 60
     assert asyncio.run(run()) == moment
     assert clock.monotonic() == 100
+
+
+SLEEPS_AND_DIES = """
+import asyncio, os, signal, sys
+from datetime import UTC, datetime
+import cascade as cs
+from cascade.testing import MockClock
+
+clock = MockClock()
+
+@cs.task
+async def die():
+    await clock.sleep(60)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+async def main():
+    moment = datetime.fromtimestamp(clock.now() + 100, UTC)
+    async with cs.create_engine(store=sys.argv[1], clock=clock) as engine:
+        await engine.run([cs.sleep_until(moment), die()], run_id="r")
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(("resumed_after", "waits"), [(60, 40), (99, 1), (100, 0), (5000, 0)])
+def test_who_is_killed_while_it_sleeps_until_a_moment_wakes_up_at_that_or_at_once(
+    resumed_after: int, waits: int, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path}/flows.db"
+    began = MockClock().now()
+    moment = datetime.fromtimestamp(began + 100, UTC)
+    assert subprocess.run([sys.executable, "-c", SLEEPS_AND_DIES, url], check=False).returncode == -signal.SIGKILL
+    store = open_store(url)
+    found = store.find("r")
+    store.close()
+    assert found is not None
+    assert found.status == "running"
+    clock = MockClock(start=began + resumed_after)
+
+    async def resume() -> Any:
+        async with cs.create_engine(store=url, clock=clock) as engine:
+            return await engine.run([cs.sleep_until(moment)], run_id="r")
+
+    assert asyncio.run(resume()) == [moment]
+    assert clock.monotonic() == waits

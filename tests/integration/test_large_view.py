@@ -19,7 +19,7 @@ from cascade.adapters.telemetry import standing
 from cascade.runtime.clock import SystemClock
 
 # The slowest calls are told of runs that took longer than a test should.
-standing._WORTH_TELLING = 0.0
+standing.WORTH_TELLING = 0.0
 
 @cs.task
 def leaf(x):
@@ -98,6 +98,30 @@ def test_a_view_of_100_000_calls_is_calm_and_ends_with_what_matters(many: str) -
     for told, comment, error in [(0, "the first to fail", "cannot use 1"), (1, "the second to fail", "cannot use 2")]:
         assert f"ValueError: {error}" in failed[told]
         assert failed[told].endswith(f"declared at <string>:{line_of(source, comment)}")
+
+
+def test_a_view_of_many_calls_that_are_held_back_is_calm_and_tells_by_what() -> None:  # S23 S29
+    source = """
+    from cascade.runtime.clock import SystemClock
+
+    clock = SystemClock()
+    began = clock.monotonic()
+    cs.run(
+        [held().with_constraints(gpu=1), *[cs.task(abs)(-x).with_constraints(gpu=1) for x in range(5_000)]],
+        system_resources={"gpu": 1},
+    )
+    print("seconds", clock.monotonic() - began)
+    """
+    with on_terminal(source, columns=120, rows=ROWS) as program:
+        shown = program.until("5,000 blocked: waiting for gpu")
+        assert re.search(r"  abs .* 0/5,000  5,000 blocked", shown)
+        assert re.search(r"  held .* 0/1  1 active", shown)
+        program.go()
+        final = program.end()
+    seconds = float(re.findall(r"seconds ([\d.]+)", final)[0])
+    assert len(re.findall(r"\x1b\[(\d+)A", program.raw)) <= 5 * seconds + 2
+    assert "finished in" in final
+    assert "blocked" not in final
 
 
 @pytest.mark.parametrize("many", MANY)

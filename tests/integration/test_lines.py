@@ -121,6 +121,29 @@ def test_lines_of_many_calls_are_all_there_when_the_run_was_killed_later(folder:
             assert mine == [f"begin {n}", f"row {n}", f"end {n}"]
 
 
+def test_what_is_drawn_around_prints_is_no_line_of_the_call_that_prints(folder: Path, cascade: Cascade) -> None:
+    source = f"""
+    @cs.task
+    def talk():
+        wait()
+        for number in range(3):
+            print("row", number)
+            # So that it is drawn again.
+            threading.Event().wait(0.1)
+        print("half", end="", flush=True)
+        wait()
+
+    cs.run(talk(), run_id="r", store={str(folder / "runs.db")!r})
+    """
+    with on_terminal(source) as program:
+        program.until("0/1 tasks")
+        program.go()
+        program.until("half")
+        program.go()
+        program.end()
+    assert [line["text"] for line in lines_of(cascade)] == ["row 0", "row 1", "row 2", "half"]
+
+
 def test_no_terminal_obeys_a_line(cascade: Cascade) -> None:
     assert cascade("run", "flow.py:odd", "--run-id", "r")[0] == 0
     status, output, errors = cascade("show", "r", "--log")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -63,6 +64,26 @@ def which(number: int) -> str:
     return "left"
 
 
+@cs.task
+async def on_loop(number: int) -> int:
+    await asyncio.sleep(0)
+    return number
+
+
+@cs.task(executor="process")
+def in_process(number: int) -> int:
+    return number
+
+
+@cs.task
+def returning(number: int) -> Any:
+    return fetch(number).named("unheard of")
+
+
+def kinds() -> list[Any]:
+    return [fetch.map(number=[1, 2, 3]), on_loop.map(number=[1, 2]), in_process(1), nested(1), returning(1)]
+
+
 def workflow() -> list[Any]:
     one = fetch(1)
     chosen = cs.Router(which(one), {"left": clean(one), "right": fetch(one).named("other")})
@@ -87,6 +108,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     url = f"sqlite:///{folder / 'runs.db'}"
     hostile_id = "".join(HOSTILE[:8])
     targets = {"run": workflow(), hostile_id: hostile_workflow(), "wide": fetch.map(number=list(range(10_000)))}
+    targets["kinds"] = kinds()
     for run_id, target in targets.items():
         try:
             cs.run(target, run_id=run_id, store=url, on_failure="continue", log_level="CRITICAL")
@@ -100,6 +122,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         ("hostile", hostile_id, None),
         ("hostile graph", hostile_id, targets[hostile_id]),
         ("wide", "wide", None),
+        ("kinds", "kinds", targets["kinds"]),
     ]:
         found[name] = folder / f"{name}.html"
         write_report(store, run_id, found[name], target=target)
@@ -241,6 +264,33 @@ def test_ten_thousand_calls_are_drawn_as_no_more_bars_than_can_be_seen(show: Sho
     page.keyboard.press("0")
     assert bars() > 0
     assert page.locator("#window").inner_text() == whole
+
+
+def test_the_timeline_tells_on_what_calls_ran_and_what_its_rows_mean(show: Show) -> None:
+    page = show("kinds")
+    canvas = page.locator("#chart")
+    assert canvas.get_attribute("data-parts") == "event loop, worker processes, worker threads, not known"
+    told = page.locator("#window").inner_text()
+    assert "1 row of worker processes" in told
+    assert "1 row of what is not known" in told
+    assert "A row is no thread" in page.locator("#timeline-help").inner_text()
+    assert "as the tasks in the workflow say it" in page.locator("#timeline-help").inner_text()
+    box = canvas.bounding_box()
+    assert box is not None
+    seen: set[str] = set()
+    for y in range(24, int(box["height"]), 6):
+        # It takes longest: the start of the process is in it.
+        canvas.hover(position={"x": box["width"] / 2, "y": y})
+        if page.locator("#tip").is_visible():
+            seen.add(page.locator("#tip").inner_text())
+    assert any("in_process" in tip and "on: worker processes" in tip for tip in seen), seen
+
+
+def test_without_the_workflow_the_timeline_says_that_it_does_not_know(show: Show) -> None:
+    page = show("run")
+    assert page.locator("#chart").get_attribute("data-parts") == "not known"
+    assert "--graph tells it" in page.locator("#timeline-help").inner_text()
+    assert re.search(r"calls in [\d,]+ rows?$", page.locator("#window").inner_text())
 
 
 def test_a_bar_tells_about_its_call_and_leads_to_it(show: Show) -> None:

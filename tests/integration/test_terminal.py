@@ -419,7 +419,7 @@ def test_what_waits_for_capacity_is_a_part_of_the_view():  # S23 S29
     cs.run([cs.task(lambda: wait() or over.set(), name="held")(), *tasks], system_resources={"gpu": 1})
     """
     with on_terminal(source) as program:
-        shown = program.until("blocked 1 time: waiting for gpu")
+        shown = program.until("4 blocked: waiting for gpu")
         assert "[cascade" not in shown
         program.go()
         final = program.end()

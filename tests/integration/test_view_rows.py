@@ -13,17 +13,30 @@ from cascade.adapters.telemetry import TerminalReporter
 from cascade.adapters.telemetry.sentences import sentence
 from cascade.adapters.telemetry.standing import Standing
 from cascade.runtime import events
+from cascade.runtime.held_back import HeldBack
 from cascade.runtime.progress import RunProgress, TaskProgress
 
 pytestmark = pytest.mark.needs_extra("terminal")
 
 
-def progress(*tasks: TaskProgress, is_near: bool = True) -> RunProgress:
-    return RunProgress("r", None, "target", False, 9, 1, 1, 0, 0, 1, True, tasks if is_near else None)
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+
+
+def progress(*tasks: TaskProgress, is_near: bool = True, held_back: tuple[HeldBack, ...] | None = None) -> RunProgress:
+    active = sum(task.active for task in tasks)
+    return RunProgress("r", None, "target", False, 9, 1, active, 0, 0, 1, True, tasks if is_near else None, held_back)
+
+
+def retrying(name: str, number: int, delay: float) -> events.TaskRetrying:
+    return events.TaskRetrying(
+        run_id="r", task_id=f"{name}#{number}", task_name=name, attempt=1, max_attempts=3, delay=delay, error="no"
+    )
 
 
 def task(name: str, active: int) -> TaskProgress:
-    return TaskProgress(name, 3, 3 - active, active, 0, 0, True)
+    return TaskProgress(name, active, 0, active, 0, 0, True)
 
 
 def test_rows_stay_while_a_graph_is_too_large_for_a_close_look() -> None:  # S29
@@ -33,16 +46,46 @@ def test_rows_stay_while_a_graph_is_too_large_for_a_close_look() -> None:  # S29
     assert standing.rows == {"held": task("held", 1)}
 
 
-def test_only_who_can_still_wait_is_shown_as_blocked() -> None:  # S24 S29
+def drawn(standing: Standing) -> str:
     from cascade.adapters.telemetry.live_view import LiveView
 
+    lines, _ = LiveView(io.StringIO()).lines(standing, 1.0, 120, 30)
+    return re.sub(r"\x1b\[[\d;]*m", "", "\n".join(lines))
+
+
+def test_the_view_tells_who_waits_now_and_for_what_and_counts_it_among_nobody_else() -> None:  # S16 S23 S24 S29
     standing = Standing(0.0)
-    for name in ("over", "goes on"):
-        standing.note(events.TaskBlocked(run_id="r", task_id=f"{name}#0", task_name=name, reason="pause on global"))
-    standing.update(progress(task("over", 0), task("goes on", 1)), 1.0)
-    lines, _ = LiveView(io.StringIO()).lines(standing, 1.0, 100, 30)
-    shown = re.sub(r"\x1b\[[\d;]*m", "", lines[-1])
-    assert shown.strip() == "goes on blocked 1 time: pause on global"
+    for number in range(3):
+        standing.note(retrying("held", number, delay=5.0), 1.0)
+    standing.note(retrying("held", 3, delay=0.0), 1.0)
+    blocked = (HeldBack("held", "pause on global", 2), HeldBack("other", "waiting for gpu", 4))
+    standing.update(progress(task("held", 6), task("other", 4), held_back=blocked), 2.0)
+    assert re.search(r"held .* 1 active 3 retrying 2 blocked *\n", drawn(standing))
+    assert re.search(r"other .*  4 blocked *\n", drawn(standing))
+    waits = "3 waiting to be tried again; 4 blocked: waiting for gpu; 2 blocked: pause on global"
+    assert f"  {waits}; 4 retries" in drawn(standing)
+    assert "1 active, 3 waiting to be tried again, 4 blocked: waiting for gpu" in standing.line()
+    standing.update(progress(task("held", 6), task("other", 4), held_back=()), 6.0)
+    assert re.search(r"held .*  6 active *\n", drawn(standing))
+    assert "blocked" not in drawn(standing)
+    assert "retrying" not in drawn(standing)
+    assert "4 retries" in drawn(standing)
+
+
+def test_who_waits_for_many_things_is_told_in_a_few_words() -> None:  # S23 S29
+    standing = Standing(0.0)
+    blocked = tuple(HeldBack(f"t{number}", f"waiting for r{number}", 1 + (number < 2)) for number in range(50))
+    standing.update(progress(task("held", 60), held_back=blocked), 1.0)
+    assert standing.waits() == [
+        "2 blocked: waiting for r0", "2 blocked: waiting for r1", "48 blocked by other things",
+    ]  # fmt: skip
+
+
+def test_what_was_seen_to_hold_back_stays_while_there_is_too_much_to_look_at() -> None:  # S24 S29
+    standing = Standing(0.0)
+    standing.update(progress(task("held", 6), held_back=(HeldBack("held", "pause on global", 2),)), 1.0)
+    standing.update(progress(is_near=False), 2.0)
+    assert standing.blocked == {"held": 2}
 
 
 def test_what_was_left_behind_is_told_without_a_timeout_that_it_may_not_have_had() -> None:  # S20
@@ -55,7 +98,7 @@ def test_the_summary_of_a_cancelled_run_tells_no_error_that_says_nothing(
 ) -> None:  # S20 S29
     for name in ("watch.PATIENCE", "terminal.PATIENCE", "terminal._FIRST_LINE"):
         monkeypatch.setattr(f"cascade.adapters.telemetry.{name}", 0.0)
-    monkeypatch.setattr("cascade.adapters.telemetry.standing._WORTH_TELLING", 0.0)
+    monkeypatch.setattr("cascade.adapters.telemetry.standing.WORTH_TELLING", 0.0)
     loop: asyncio.AbstractEventLoop
     told: asyncio.Event
 

@@ -18,6 +18,7 @@ from cascade.runtime.clock import SystemClock
 from cascade.runtime.collector import collector_at_rest
 from cascade.runtime.constraints.manager import ConstraintManager
 from cascade.runtime.durability.journal import status_after
+from cascade.runtime.durability.opening import Openings
 from cascade.runtime.events import RunFinished, RunStarted, Status
 from cascade.runtime.output import PRINTS
 from cascade.runtime.plan_cache import PlanCache
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from typing import Literal, Protocol, Self
 
     from cascade.graph.model import Graph
+    from cascade.runtime.durability.opening import Over
     from cascade.runtime.durability.session import DurableStore
     from cascade.runtime.plan import Plan
     from cascade.spec.protocols import CacheBackend, Clock, Executor, Solver, StateBackend, Timer, WorkerPool
@@ -79,6 +81,7 @@ class Engine:
         constraints: the limits that people put on the engine while it runs.
         capacities: the capacities of the system, and what is taken of them.
         under_way: the runs that have begun and not ended.
+        openings: the durable runs that are about to begin.
 
     >>> import asyncio
     >>> import cascade as cs
@@ -123,7 +126,7 @@ class Engine:
         self.resources = ResourceRegistry(resources)
         self.keys_under_way = KEYS_UNDER_WAY
         self.signals = Signals()
-        self._to_cancel: dict[str, str] = {}
+        self.openings = Openings(self.bus, self.clock)
         self._cache = cache
         self._state_backend = state_backend
         self._store = store
@@ -193,7 +196,8 @@ class Engine:
                 gives what it gave if it has finished.
             durability: with a store, whether a task starts only on inputs that are `"committed"`, or sooner: then work
                 that was done just before a crash may be done again after it.
-            timeout: how long the run may take, in seconds; then it is stopped as if it were cancelled.
+            timeout: how long the run may take, in seconds, the wait for another owner included; then it is stopped as
+                if it were cancelled.
             program: how a command line starts the run again, as JSON.
 
         Raises:
@@ -222,6 +226,7 @@ class Engine:
         run_id = run_id or self.chance.run_id(self.clock.now())
         parent = run_here()
         given = dict(params or {})
+        over = None if timeout is None else (self.clock.monotonic() + timeout, RunTimeoutError(run_id, timeout))
 
         def validated(params: Mapping[str, Any]) -> dict[Any, Any]:
             return dict(validate(graph, self, registry, params, os.environ))
@@ -231,7 +236,10 @@ class Engine:
         if session is None:
             inputs = validated(given)
         else:
-            given, inputs = await session.open(given, validated, target=_target_names(graph), program=program)
+            with self.openings.begun(run_id, over) as opening:
+                given, inputs = await session.open(
+                    given, validated, target=_target_names(graph), program=program, opening=opening
+                )
             finished, value = await session.result()
             if finished:
                 return value
@@ -253,9 +261,9 @@ class Engine:
             if journal is not None:
                 await journal.finish(status_after(error), describe_error(error))
             raise
-        return await self._run(run, graph, timeout)
+        return await self._run(run, graph, over)
 
-    async def _run(self, run: Run, graph: Graph, timeout: float | None) -> Any:
+    async def _run(self, run: Run, graph: Graph, over: Over | None) -> Any:
         """One run from its first event to its last."""
         began = self.clock.monotonic()
         if self.bus.wants(RunStarted):
@@ -271,10 +279,10 @@ class Engine:
         strategy = GraphExecutionStrategy(run, self)
         self.under_way.add(strategy)
         PRINTS.begin(run)
-        reason = self._to_cancel.pop(run.id, None)
+        reason = self.openings.take_reason(run.id)
         if reason is not None:
             strategy.stop(RunCancelledError(reason))
-        alarm = self._alarm(run, strategy, timeout)
+        alarm = self._alarm(run, strategy, over)
         value: Any = None
         try:
             with run.under_way(strategy):
@@ -319,16 +327,16 @@ class Engine:
             return nullcontext()
         return self._control.over(run.id)
 
-    def _alarm(self, run: Run, strategy: GraphExecutionStrategy, timeout: float | None) -> Timer | None:
-        if timeout is None:
+    def _alarm(self, run: Run, strategy: GraphExecutionStrategy, over: Over | None) -> Timer | None:
+        if over is None:
             return None
-        error = RunTimeoutError(run.id, timeout)
-        return run.clock.call_at(run.clock.monotonic() + timeout, partial(strategy.stop, error), loop=run.loop)
+        moment, error = over
+        return run.clock.call_at(moment, partial(strategy.stop, error), loop=run.loop)
 
     def cancel(self, run_id: str, reason: str = "") -> bool:
         """Stop a run of this engine: it raises `RunCancelledError`. One that has not begun yet is stopped when it does.
 
-        From any thread.
+        One that waits for another owner waits no longer, and leaves the run to that. From any thread.
 
         Args:
             run_id: the run.
@@ -338,11 +346,12 @@ class Engine:
             Whether the run was under way.
         """
         reason = reason or "the run was cancelled"
+        self.openings.cancel(run_id, reason)
         found = [strategy for strategy in list(self.under_way) if strategy.run.id == run_id]
+        if found:
+            self.openings.take_reason(run_id)
         for strategy in found:
             strategy.stop(RunCancelledError(reason))
-        if not found:
-            self._to_cancel[run_id] = reason
         return bool(found)
 
     async def send_signal(self, run_id: str, name: str, value: Any = None) -> None:

@@ -27,6 +27,19 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunBlocked(Event):
+    """A run could begin but for an owner on another machine, which may be alive; told before `RunStarted`.
+
+    Attributes:
+        owner: who has the run, in words.
+        seconds: for how long its lease is waited for at most.
+    """
+
+    owner: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunStarted(Event):
     """A run has been validated and is about to start its first node.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
+from cascade.runtime.held_back import HeldBack, held_back
 from cascade.runtime.plan import AT_ONCE, MAP
 from cascade.runtime.scheduler import MISSING
 from cascade.runtime.trouble import declared_at
@@ -73,6 +74,8 @@ class RunProgress:
         is_complete: whether no map, whose number of items is unknown, is still to come or under way.
         tasks: the calls by name, in the order in which they were declared; `None` where graphs were too
             large to look.
+        held_back: the calls among the active ones that limits hold back or that wait for capacity, by what; `None`
+            where there were too many to look.
     """
 
     run_id: str
@@ -87,6 +90,7 @@ class RunProgress:
     graphs: int
     is_complete: bool
     tasks: tuple[TaskProgress, ...] | None
+    held_back: tuple[HeldBack, ...] | None = None
 
 
 class Past:
@@ -163,8 +167,9 @@ def progress_of(engine: Engine, most_nodes: int = 10_000) -> tuple[RunProgress, 
 
     Args:
         engine: the engine.
-        most_nodes: in how many nodes of a run to look for the names and states of calls; beyond it only
-            totals are told, in which calls that have ended cannot be told from other nodes that have.
+        most_nodes: in how many nodes of a run to look for the names and states of calls, and at a tenth as many calls
+            for what holds them back; beyond it only totals are told, in which calls that have ended cannot be told
+            from other nodes that have.
     """
     strategies = _taken(engine.under_way)
     return tuple(progress_of_run(strategy, most_nodes) for strategy in strategies)
@@ -204,6 +209,7 @@ def progress_of_run(strategy: GraphExecutionStrategy, most_nodes: int = 10_000) 
         graphs=len(schedulers),
         is_complete=total.is_complete,
         tasks=None if by_name is None else tuple(tally.named(name) for name, tally in by_name.items()),
+        held_back=None if len(strategy.attempts) > most_nodes // 10 else held_back(strategy, _taken(strategy.attempts)),
     )
 
 

@@ -226,6 +226,10 @@ def _inputs(parent: Continuation, place: int) -> tuple[str, ...]:
             found.append(parent.place_id(index))
         elif len(due) < _MOST_INPUTS:
             due.extend(needs[index])
+            route = None if parent.flow is None else parent.flow.choice_of(index)
+            if route is not None:
+                # A router needs only its selector until it is decided.
+                due.append(route)
         if len(found) == _MOST_INPUTS:
             break
     return tuple(dict.fromkeys(found))

@@ -84,6 +84,29 @@ def test_runs_and_tasks_are_spans_with_links_along_the_data(seen):  # S28
     assert all(span.end_time >= span.start_time for span in seen.spans)
 
 
+def test_who_takes_a_router_has_links_to_the_selector_and_to_the_chosen_route(seen):  # S10 S28
+    calls = {name: cs.task(lambda *_: "x", name=name)() for name in ("selector", "inner", "route", "other", "before")}
+    nested = cs.Router(calls["inner"], {"x": calls["route"].after(calls["before"]), "y": calls["other"]})
+    router = cs.Router(calls["selector"], {"x": [nested], "y": calls["other"]})
+    together = cs.task(lambda both: both, name="together")([router, {"again": router}])
+    seen.run(together)
+    assert sorted(seen.links_of("together")) == ["inner", "route", "selector"]
+
+
+def test_a_map_and_a_condition_have_links_through_routers(seen):  # S10 S17 S28
+    selector = cs.task(lambda: True, name="selector")()
+    router = cs.Router(selector, {True: cs.task(lambda: [1], name="chosen")(), False: cs.task(list, name="no")()})
+    mapped = cs.task(lambda x: x, name="mapped").map(x=router)
+    guarded = cs.task(lambda: 1, name="guarded")().run_if(router)
+    seen.run([mapped, guarded])
+    links = {
+        span.attributes["cascade.task.id"]: sorted(seen.name_of(link.context) for link in span.links)
+        for span in seen.spans
+        if span.name in ("mapped", "guarded") and "[" not in span.attributes["cascade.task.id"]
+    }
+    assert list(links.values()) == [["chosen", "selector"]] * 2
+
+
 def test_items_are_inside_their_map_and_what_was_returned_inside_its_call(seen):
     inner = cs.task(lambda x: x, name="inner")
     outer = cs.task(lambda: [inner(1), inner.named("other")(2)], name="outer")

@@ -479,7 +479,7 @@ def test_many_tasks_that_wait_for_one_thing_are_told_of_once():  # S29
     standing = Standing(0.0)
 
     def blocked(name, reason):
-        return standing.note(events.TaskBlocked(run_id="r", task_id=f"{name}#0", task_name=name, reason=reason))
+        return standing.note(events.TaskBlocked(run_id="r", task_id=f"{name}#0", task_name=name, reason=reason), 0.0)
 
     assert [blocked(f"t{number}", "waiting for gpu") for number in range(50)] == ["", *[None] * 49]
     assert blocked("t0", "waiting for memory") == ""
@@ -716,6 +716,7 @@ def test_sentences_carry_no_commands():  # S29
         events.TaskExecutionFinished(
             run_id=evil, task_id=evil, task_name=evil, status="Succeeded", duration=1.0, result_preview=evil
         ),
+        events.RunBlocked(run_id=evil, owner=evil, seconds=1.0),
         events.RunStarted(run_id=evil, target_tasks=(evil,), params={}),
         events.RunFinished(run_id=evil, status="Failed", duration=1.0, error=evil),
         events.ResourceAcquired(run_id=evil, resource_name=evil),

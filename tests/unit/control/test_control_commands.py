@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from cascade.runtime.durability.keys import ROOT_GRAPH
 from cascade.spec.protocols import Store
 from cascade.spec.records import Record, RunRow, RunStatus
 from cascade.stores import open_store
@@ -136,6 +137,57 @@ def test_watch_ends_with_the_run_and_as_it_did(
     assert output == f"work[1] failed: ValueError: \\x1b[31m\n{told}"
     assert ended == wanted
     assert ("cascade resume r" in errors) == (status != "succeeded")
+
+
+def test_watch_ends_with_the_slowest_calls_of_a_run_that_took_its_time(store: Store) -> None:  # S29
+    row = RunRow("r", "running", 0, "elsewhere", "process 7 on moon", 4e9, 100.0, 100.0, "work", b"", None, None)
+    assert store.claim(row, over=None) is not None
+    inner = b"i" * 16
+    call = Record(ROOT_GRAPH, b"", "value", 0, "", "work", 1, 100.0, 0.0, None, "1", b"1", None)
+    calls = [
+        call._replace(node=bytes([number]), label=f"work#{number}", ended=100.0 + seconds)
+        for number, seconds in enumerate((1.0, 40.0, 2.5, 60.0))
+    ]
+    items = [
+        calls[0]._replace(scope=inner, node=bytes(7) + bytes([number]), label=f"[{number}]", ended=100.0 + 10 * number)
+        for number in range(6)
+    ]
+    mapped = calls[0]._replace(node=b"m", kind="mapped", label="pages#4", inner=inner, ended=195.0, payload=None)
+    store.write("r", 1, [*calls, *items, mapped], [], 4e9)
+    store.finish("r", 1, "succeeded", None, 200.0)
+    assert cascade("watch", "r")[1].splitlines() == [
+        "work: finished in 1m 40s, 10 tasks",
+        "    work#3 took 1m 0s",
+        "    pages#4[5] took 50.0s",
+        "    work#1 took 40.0s",
+    ]
+
+
+def test_watch_tells_the_limits_that_hold_for_the_run_and_first_what_holds_back_all_of_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:  # S24 S29
+    from cascade.tools.command import watch
+
+    add(store, "r")
+    for scope in ("task:work", "run:other", "run:r"):
+        assert cascade("pause", scope)[0] == 0
+    assert cascade("limit", "global", "--concurrency", "0")[0] == 0
+    assert cascade("limit", "tag:a", "--rate", "5/s")[0] == 0
+    # After one look the run ends.
+    real, looked = watch.run_in, []
+
+    def run_in(opened: Store, run_id: str) -> RunRow:
+        if len(looked) == 2:
+            opened.finish(run_id, 1, "succeeded", None, 103.0)
+        looked.append(run_id)
+        return real(opened, run_id)
+
+    monkeypatch.setattr(watch, "run_in", run_in)
+    output = cascade("watch", "r")[1]
+    (line,) = [line for line in output.splitlines() if "nothing new starts" in line]
+    _, *told = line.split("; ")
+    assert sorted(told[:2]) == ["nothing new starts: concurrency 0 on global", "nothing new starts: pause on run:r"]
+    assert sorted(told[2:]) == ["limit: pause on task:work", "limit: rate 5/s on tag:a"]
 
 
 def test_watch_tells_of_a_run_whose_process_is_gone(store: Store) -> None:

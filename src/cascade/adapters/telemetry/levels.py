@@ -7,6 +7,7 @@ from enum import IntEnum
 from cascade.runtime.events import (
     Event,
     LoopBlocked,
+    RunBlocked,
     RunFinished,
     RunStarted,
     TaskAbandoned,
@@ -47,6 +48,7 @@ class Level(IntEnum):
 
 
 RARE: dict[type[Event], Level] = {
+    RunBlocked: Level.INFO,
     RunStarted: Level.INFO,
     TaskBlocked: Level.INFO,
     TaskRetrying: Level.WARNING,

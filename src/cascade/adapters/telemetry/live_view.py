@@ -25,7 +25,6 @@ _MOST_ROWS: Final = 12
 _WIDEST_BAR: Final = 30
 _NARROWEST_WITH_BAR: Final = 50
 _LONGEST_NAME: Final = 32
-_MOST_REASONS: Final = 2
 
 
 class LiveView:
@@ -81,8 +80,8 @@ class LiveView:
         facts = [clocked(elapsed)]
         if standing.rate is not None:
             facts.append(per_second(standing.rate))
-        if progress.active:
-            facts.append(f"{counted(progress.active)} active")
+        if standing.active:
+            facts.append(f"{counted(standing.active)} active")
         if standing.seconds_left is not None:
             facts.append(f"about {roughly(standing.seconds_left)} left")
         text.append(f"  {'  '.join(facts)}", style="dim")
@@ -105,31 +104,28 @@ class LiveView:
                 cells.append(ProgressBar(total=max(1, row.total), completed=ended, width=min(_WIDEST_BAR, width // 4)))
             more = "" if row.is_complete else "+"
             cells.append(Text(f"{counted(row.done)}/{counted(row.total)}{more}"))
-            cells.append(_state(row))
+            cells.append(_state(row, standing.retrying[row.name], standing.blocked[row.name]))
             table.add_row(*cells)
         if left:
             table.add_row(Text(f"  and {counted(left)} more", style="dim"))
         return table
 
     def _trouble(self, standing: Standing) -> Text | None:
-        found = standing.troubles()
-        # Of whom nothing is under way nobody waits any more.
-        over = {row.name for row in standing.rows.values() if not row.active}
-        held_back = [(name, reason, times) for (name, reason), times in standing.blocked.items() if name not in over]
-        for name, reason, times in held_back[-_MOST_REASONS:]:
-            found.append(f"{harmless(name, _LONGEST_NAME)} blocked {counted(times, 'time')}: {harmless(reason)}")
+        found = [*standing.waits(), *standing.troubles()]
         return Text(f"  {'; '.join(found)}", style="yellow") if found else None
 
 
-def _state(row: TaskProgress) -> Text:
-    text = Text()
-    if row.active:
-        text.append(f"{counted(row.active)} active", style="cyan")
-    if row.failed:
-        text.append(f"{' ' * bool(text)}{counted(row.failed)} failed", style="red")
-    if row.skipped:
-        text.append(f"{' ' * bool(text)}{counted(row.skipped)} skipped", style="dim")
-    return text
+def _state(row: TaskProgress, retrying: int, blocked: int) -> Text:
+    """How the calls of a task stand that have no value; those that wait are none of the active ones."""
+    states = (
+        (row.active - retrying - blocked, "active", "cyan"),
+        (retrying, "retrying", "yellow"),
+        (blocked, "blocked", "yellow"),
+        (row.failed, "failed", "red"),
+        (row.skipped, "skipped", "dim"),
+    )
+    told = [Text(f"{counted(calls)} {state}", style=style) for calls, state, style in states if calls > 0]
+    return Text(" ").join(told)
 
 
 def _chosen(rows: list[TaskProgress], room: int) -> tuple[list[TaskProgress], int]:

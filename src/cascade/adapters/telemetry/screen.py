@@ -14,6 +14,7 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any, Final
 
 from cascade.runtime.output import PRINTS
+from cascade.spec.log import handling
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -133,9 +134,14 @@ class Screen:
             return True
 
     def _put(self, text: str) -> None:
-        with suppress(OSError, ValueError):
-            self._write(text)
-            self._stream.flush()
+        # Whoever prints while something is drawn has it drawn again; that is none of its prints.
+        outer, handling.is_on = handling.is_on, True
+        try:
+            with suppress(OSError, ValueError):
+                self._write(text)
+                self._stream.flush()
+        finally:
+            handling.is_on = outer
 
     def _wrap(self) -> None:
         self._write = self._stream.write

@@ -10,6 +10,7 @@ from cascade.runtime.events import (
     LoopBlocked,
     ResourceAcquired,
     ResourceReleased,
+    RunBlocked,
     RunFinished,
     RunStarted,
     TaskAbandoned,
@@ -35,6 +36,9 @@ def sentence(event: Event) -> str:
     if isinstance(event, TaskEvent):
         return _of_task(event, harmless(event.task_id))
     match event:
+        case RunBlocked():
+            waits = f"waits {lasting(event.seconds)} at most, until its lease has run out"
+            return f"blocked run {harmless(event.run_id)}: {harmless(event.owner)} has it and may be alive; {waits}"
         case RunStarted():
             names = harmless(", ".join(event.target_tasks)) or "nothing"
             return f"run {harmless(event.run_id)} started: {names}"

@@ -10,8 +10,9 @@ if TYPE_CHECKING:
 
     from cascade.runtime.progress import CallUnderWay
 
-_MOST: Final = 3
-_LEAST_SHARE: Final = 0.05
+MOST: Final = 3
+"""How many are told."""
+LEAST_SHARE: Final = 0.05
 """Of the run's time, for a call to be worth telling."""
 
 
@@ -37,7 +38,7 @@ class Slowest:
         # The number keeps calls from being compared.
         self._number += 1
         entry = (seconds, self._number, call)
-        if len(self._longest) < _MOST:
+        if len(self._longest) < MOST:
             heappush(self._longest, entry)
         elif seconds > self._longest[0][0]:
             heapreplace(self._longest, entry)
@@ -51,6 +52,6 @@ class Slowest:
         self.look((), 0.0)
         return [
             (seconds, call)
-            for seconds, _, call in nlargest(_MOST, self._longest)
-            if seconds >= duration * _LEAST_SHARE and seconds > 0.0
+            for seconds, _, call in nlargest(MOST, self._longest)
+            if seconds >= duration * LEAST_SHARE and seconds > 0.0
         ]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections import deque
+import math
+from collections import Counter, deque
 from dataclasses import replace
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, Final
 
 from cascade.adapters.telemetry.slowest import Slowest
@@ -20,9 +22,10 @@ if TYPE_CHECKING:
 _SECONDS_OF_RATE: Final = 10.0
 _SECONDS_BEFORE_ESTIMATE: Final = 5.0
 _ENDED_BEFORE_ESTIMATE: Final = 5
-_WORTH_TELLING: Final = 5.0
+WORTH_TELLING: Final = 5.0
 """How long a run must have taken, in seconds, for its end to be told in more than a line."""
 _MOST_ERRORS: Final = 5
+_MOST_REASONS: Final = 2
 _MOST_NAMES: Final = 200
 _LONGEST_NAME: Final = 40
 _LOUD: Final = 10
@@ -38,7 +41,9 @@ class Standing:
         rate: how many calls end in a second, at present; `None` until that is known.
         retries: how many attempts were followed by another.
         abandoned: how many calls were left behind.
-        blocked: what has held calls back, by the name of the task and the reason, and how many.
+        retrying: how many calls wait for their next attempt now, by the name of the task.
+        blocked: how many calls are held back now, by the name of the task.
+        reasons: the same by what holds them back.
         slowest: which calls took longest.
     """
 
@@ -49,21 +54,24 @@ class Standing:
         self.rate: float | None = None
         self.retries = 0
         self.abandoned = 0
-        self.blocked: dict[tuple[str, str], int] = {}
+        self.retrying: Counter[str] = Counter()
+        self.blocked: Counter[str] = Counter()
+        self.reasons: Counter[str] = Counter()
         self.slowest = Slowest()
+        self._next_attempts: list[tuple[float, str]] = []
         self._retries_by_name: dict[str, int] = {}
-        self._reasons: dict[str, int] = {}
+        self._told_reasons: dict[str, int] = {}
         self._samples: deque[tuple[float, int]] = deque()
         self._grew = began
         self._total = 0
 
-    def update(self, progress: RunProgress, now: float, nested: tuple[TaskProgress, ...] = ()) -> None:
+    def update(self, progress: RunProgress, now: float, nested: Sequence[RunProgress] = ()) -> None:
         """Take a look.
 
         Args:
             progress: how far the run has come.
             now: when that was, on the engine's monotonic clock.
-            nested: the calls of the runs that calls of this one have started.
+            nested: how far the runs have come that calls of this one have started.
         """
         self.progress = progress
         ended = progress.done + progress.failed
@@ -80,7 +88,24 @@ class Standing:
         self.rate = (ended - before) / (now - since) if now > since and ended > before else None
         # Where a graph was too large to look at this time, the rows stay as they were seen last.
         if progress.tasks is not None:
-            self._keep_rows((*progress.tasks, *nested))
+            self._keep_rows((*progress.tasks, *(task for inner in nested for task in inner.tasks or ())))
+        if progress.held_back is not None:
+            self.blocked.clear()
+            self.reasons.clear()
+            for seen in (progress, *nested):
+                for held in seen.held_back or ():
+                    self.blocked[held.name] += held.calls
+                    self.reasons[held.reason] += held.calls
+        self._pass_attempts(math.inf if progress.is_stopping else now)
+
+    def _pass_attempts(self, now: float) -> None:
+        """Let go of those who waited for their next attempt and make it now."""
+        waiting = self._next_attempts
+        while waiting and waiting[0][0] <= now:
+            _, name = heappop(waiting)
+            self.retrying[name] -= 1
+            if not self.retrying[name]:
+                del self.retrying[name]
 
     def _keep_rows(self, tasks: tuple[TaskProgress, ...]) -> None:
         """Graphs that have ended are not seen any more: what was known of their calls is then done."""
@@ -119,17 +144,31 @@ class Standing:
             return None
         return (progress.total - progress.done - progress.failed - progress.skipped) / self.rate
 
-    def note(self, event: Event) -> str | None:
-        """Count a trouble; what to say besides it, or `None` if it was said often enough before."""
+    @property
+    def active(self) -> int:
+        """How many calls are being made, or wait for nothing but somebody to make them."""
+        progress = self.progress
+        waiting = self.blocked.total() + self.retrying.total()
+        return 0 if progress is None or progress.active is None else max(0, progress.active - waiting)
+
+    def note(self, event: Event, now: float) -> str | None:
+        """Count a trouble; what to say besides it, or `None` if it was said often enough before.
+
+        Args:
+            event: what has happened.
+            now: when that was, on the engine's monotonic clock.
+        """
         match event:
             case TaskRetrying():
                 self.retries += 1
+                if event.delay > 0.0:
+                    heappush(self._next_attempts, (now + event.delay, event.task_name))
+                    self.retrying[event.task_name] += 1
                 times = _one_more(self._retries_by_name, event.task_name)
                 return None if _is_quiet(times) else f" ({counted(times, 'retry')} so far)" * (times > _LOUD)
             case TaskBlocked():
-                _one_more(self.blocked, (event.task_name, event.reason))
                 # Of many tasks that wait for one thing, that is told once.
-                return None if _one_more(self._reasons, event.reason) > 1 else ""
+                return None if _one_more(self._told_reasons, event.reason) > 1 else ""
             case TaskAbandoned():
                 self.abandoned += 1
                 return ""
@@ -144,12 +183,26 @@ class Standing:
         parts = [f"{self.name}: {counted(progress.done)} of {_total(progress)} done"]
         if self.rate is not None:
             parts.append(per_second(self.rate))
-        if progress.active:
-            parts.append(f"{counted(progress.active)} active")
+        if self.active:
+            parts.append(f"{counted(self.active)} active")
+        parts += self.waits()
         parts += self.troubles()
         if self.seconds_left is not None:
             parts.append(f"about {roughly(self.seconds_left)} left")
         return ", ".join(parts)
+
+    def waits(self) -> list[str]:
+        """Who could go on and may not yet: how many, and what most of them wait for."""
+        found: list[str] = []
+        if self.retrying:
+            found.append(f"{counted(self.retrying.total())} waiting to be tried again")
+        found += (
+            f"{counted(calls)} blocked: {harmless(reason)}" for reason, calls in self.reasons.most_common(_MOST_REASONS)
+        )
+        if len(self.reasons) > _MOST_REASONS:
+            others = sum(calls for _, calls in self.reasons.most_common()[_MOST_REASONS:])
+            found.append(f"{counted(others)} blocked by other things")
+        return found
 
     def troubles(self) -> list[str]:
         """What went not as it should, where anything did."""
@@ -184,7 +237,7 @@ class Standing:
                 parts.append(f"{counted(progress.done)} of {_total(progress)} done")
         parts += self.troubles()
         lines = [", ".join(parts)]
-        if event.duration >= _WORTH_TELLING:
+        if event.duration >= WORTH_TELLING:
             lines += (
                 f"    {harmless(call.task_id)} took about {roughly(seconds)}{_place(call.declared_at)}"
                 for seconds, call in self.slowest.found(event.duration)

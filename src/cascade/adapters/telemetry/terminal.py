@@ -11,9 +11,18 @@ from typing import TYPE_CHECKING, Final
 from cascade.adapters.telemetry.levels import RARE, Level, level_of
 from cascade.adapters.telemetry.sentences import logged, sentence
 from cascade.adapters.telemetry.standing import Standing
-from cascade.adapters.telemetry.watch import PATIENCE, OwnRuns, Watch
+from cascade.adapters.telemetry.watch import PATIENCE, OwnRuns, Watch, outermost_run
 from cascade.adapters.telemetry.wording import clocked
-from cascade.runtime.events import Event, LoopBlocked, RunFinished, TaskBlocked, TaskEvent, TaskLogged, TaskOutput
+from cascade.runtime.events import (
+    Event,
+    LoopBlocked,
+    RunBlocked,
+    RunFinished,
+    TaskBlocked,
+    TaskEvent,
+    TaskLogged,
+    TaskOutput,
+)
 from cascade.runtime.progress import calls_under_way, progress_of_run
 
 if TYPE_CHECKING:
@@ -23,8 +32,7 @@ if TYPE_CHECKING:
     from cascade.adapters.telemetry.live_view import LiveView
     from cascade.adapters.telemetry.screen import Pane, Screen
     from cascade.runtime.engine import Engine
-    from cascade.runtime.progress import RunProgress, TaskProgress
-    from cascade.runtime.run import Run
+    from cascade.runtime.progress import RunProgress
     from cascade.runtime.strategies.graph import GraphExecutionStrategy
 
 _FIRST_LINE: Final = 5.0
@@ -37,7 +45,7 @@ _TOLD: Final[dict[Level, tuple[type[Event], ...]]] = {
         *(
             kind
             for kind, level in RARE.items()
-            if level >= least and issubclass(kind, TaskEvent) and kind is not LoopBlocked
+            if level >= least and issubclass(kind, TaskEvent | RunBlocked) and kind is not LoopBlocked
         ),
     )
     for least in (Level.INFO, Level.WARNING, Level.ERROR)
@@ -129,7 +137,9 @@ class TerminalReporter:
                 self._take_end(event)
                 if self._level > Level.DEBUG:
                     return
-            said = self._standing_of(event.run_id).note(event)
+            # What happens in a run that a call has started happens in that call.
+            standing = self._standing_of(self._own.outermost_of(event.run_id) or event.run_id)
+            said = standing.note(event, self._engine.clock.monotonic())
             if isinstance(event, TaskLogged):
                 self._print(logged(event), level_of(event))
             elif said is not None and not (self._is_terminal and isinstance(event, TaskBlocked)):
@@ -180,13 +190,13 @@ class TerminalReporter:
 
     def _update(self, now: float) -> list[Standing]:
         """Look at all runs; the outermost ones, with what belongs to their nested ones."""
-        nested: dict[str, list[TaskProgress]] = {}
+        nested: dict[str, list[RunProgress]] = {}
         outermost: list[tuple[GraphExecutionStrategy, RunProgress]] = []
         for strategy, progress in self._progress(now):
             if strategy.run.parent is None:
                 outermost.append((strategy, progress))
             else:
-                nested.setdefault(_outermost(strategy.run).id, []).extend(progress.tasks or ())
+                nested.setdefault(outermost_run(strategy.run).id, []).append(progress)
         found: list[Standing] = []
         for strategy, progress in outermost:
             standing = self._standings.get(strategy.run.id)
@@ -256,12 +266,6 @@ def _errors_of(strategy: GraphExecutionStrategy) -> list[BaseException]:
     error = strategy.run.error
     # That somebody has cancelled it, the line before says.
     return [] if error is None or isinstance(error, asyncio.CancelledError) else [error]
-
-
-def _outermost(run: Run) -> Run:
-    while run.parent is not None:
-        run = run.parent
-    return run
 
 
 def _leads_to_terminal(stream: TextIO) -> bool:

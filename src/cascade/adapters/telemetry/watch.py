@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cascade.runtime.engine import Engine
+    from cascade.runtime.run import Run
     from cascade.runtime.strategies.graph import GraphExecutionStrategy
 
 PATIENCE: Final = 0.5
@@ -80,19 +81,26 @@ class OwnRuns:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._known: dict[str, None] = {}
+        self._known: dict[str, str] = {}
 
     def __contains__(self, run_id: object) -> bool:
         assert isinstance(run_id, str)
-        if run_id in self._known:
-            return True
-        if all(strategy.run.id != run_id for strategy in self.under_way()):
-            return False
+        return self.outermost_of(run_id) is not None
+
+    def outermost_of(self, run_id: str) -> str | None:
+        """The run that a run is a part of, or itself; `None` for a run of another engine."""
+        known = self._known.get(run_id)
+        if known is not None:
+            return known
+        run = next((strategy.run for strategy in self.under_way() if strategy.run.id == run_id), None)
+        if run is None:
+            # One that waits for another owner has begun nowhere, but it is this engine that waits.
+            return run_id if self._engine.openings.has(run_id) else None
         # What a run has left behind may tell something after its end, so it is remembered for a while.
-        self._known[run_id] = None
+        outermost = self._known[run_id] = outermost_run(run).id
         while len(self._known) > _MOST_REMEMBERED:
             del self._known[next(iter(self._known))]
-        return True
+        return outermost
 
     def under_way(self) -> list[GraphExecutionStrategy]:
         """The runs of the engine that have begun and not ended, from any thread."""
@@ -103,3 +111,10 @@ class OwnRuns:
                 # Changed by another thread meanwhile.
                 continue
         return []
+
+
+def outermost_run(run: Run) -> Run:
+    """The run that waits, by way of others, for this one; itself where none does."""
+    while run.parent is not None:
+        run = run.parent
+    return run

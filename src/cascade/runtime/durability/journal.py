@@ -393,15 +393,16 @@ class Journal:
             raise self._error
 
     async def finish(self, status: RunStatus, error: str | None, value: Any = None) -> None:
-        """Note how the run ended, with its value if it succeeded, and give it up."""
+        """Note how the run ended, with its value if it succeeded, and give it up; raises what the store raised."""
         try:
             if self._error is None:
                 if status == "succeeded":
                     self._note_result(value)
                 await self.flush()
                 await self._writer.call(partial(self._finish, status, error))
-                if self._error is not None:
-                    raise self._error
+            # Also where the run has failed of something else: nobody would hear that this is not in the store.
+            if self._error is not None:
+                raise self._error
         finally:
             try:
                 await self._writer.call(partial(self._writer.dismiss, self))

@@ -16,6 +16,7 @@ from cascade.runtime.preview import describe_error
 from cascade.spec.exceptions import RunOwnedError, StoreError
 
 if TYPE_CHECKING:
+    from cascade.runtime.durability.opening import Opening
     from cascade.runtime.durability.writer import Writer
     from cascade.spec.protocols import Clock
     from cascade.spec.records import RunRow, RunStatus
@@ -64,7 +65,7 @@ class Ownership:
             self.lock.release()
 
 
-async def claim(writer: Writer, clock: Clock, draft: RunRow) -> Ownership:
+async def claim(writer: Writer, clock: Clock, draft: RunRow, opening: Opening) -> Ownership:
     """Become the owner of a run, new or not.
 
     An owner on this machine is known to be gone when its lock can be taken; for one elsewhere this waits until its
@@ -73,6 +74,7 @@ async def claim(writer: Writer, clock: Clock, draft: RunRow) -> Ownership:
     Args:
         draft: the run as it shall be if it is new, with the time at which it was last written if it is not; host, owner
             and lease are filled in here.
+        opening: is told of a wait, and may end it.
 
     Raises:
         RunOwnedError: another process owns the run and is alive.
@@ -109,7 +111,7 @@ async def claim(writer: Writer, clock: Clock, draft: RunRow) -> Ownership:
                 over = None
                 continue
             if found.lease_until and found.host != lock.token:
-                await _outwait(writer, clock, found)
+                await _outwait(writer, clock, found, opening)
             over = found.epoch
     except BaseException:
         lock.release()
@@ -131,16 +133,19 @@ async def _done_before_cancelled(done: asyncio.Future[T]) -> T:
     return done.result()
 
 
-async def _outwait(writer: Writer, clock: Clock, found: RunRow) -> None:
-    """Wait until the lease of an owner elsewhere has run out; an owner that renews it is alive.
+async def _outwait(writer: Writer, clock: Clock, found: RunRow, opening: Opening) -> None:
+    """Wait until the lease of an owner elsewhere has run out, and say so; an owner that renews it is alive.
 
     Raises:
         RunOwnedError: it is.
     """
-    # Clocks of machines differ: no wait is longer than a lease can be, and a little is waited in any case.
-    deadline = clock.monotonic() + min(max(found.lease_until - clock.now(), 0.0), 2 * writer.lease)
-    while clock.monotonic() < deadline:
-        await clock.sleep(min(0.25, max(0.0, deadline - clock.monotonic())))
+    # Clocks of machines differ: no wait is longer than a lease can be.
+    most = min(max(found.lease_until - clock.now(), 0.0), 2 * writer.lease)
+    deadline = clock.monotonic() + most
+    if most > 0.0:
+        opening.tell_blocked(found.owner, most)
+    while (left := deadline - clock.monotonic()) > 0.0:
+        await opening.wait(min(0.25, left))
         again = await writer.call(lambda: writer.store.find(found.run_id))
         if again is None or again.epoch != found.epoch or not again.lease_until:
             return

@@ -19,6 +19,7 @@ from cascade.spec.secret import Secret
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from cascade.runtime.durability.opening import Opening
     from cascade.spec.protocols import Clock, Serializer, Store
     from cascade.spec.records import Record
 
@@ -85,6 +86,7 @@ class Session:
         *,
         target: tuple[str, ...],
         program: str | None,
+        opening: Opening,
     ) -> tuple[dict[str, Any], dict[Any, Any]]:
         """Become the owner of the run, new or not.
 
@@ -93,6 +95,7 @@ class Session:
             validated: checks parameters and gives the values of all inputs.
             target: the names of the tasks that are asked for.
             program: how a command line starts the run again.
+            opening: is told if another process has the run and may be alive, and may end the wait for it.
 
         Returns:
             The parameters of the run, and the values of all its inputs.
@@ -124,7 +127,7 @@ class Session:
             program,
             None,
         )
-        self._ownership = await claim(self._writer, self._clock, draft)
+        self._ownership = await claim(self._writer, self._clock, draft, opening)
         if self._ownership.row.epoch > 1:
             try:
                 self._records = await self._writer.call(lambda: store.records(self._run_id))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 from contextlib import contextmanager
 from contextvars import copy_context
@@ -68,7 +67,7 @@ def launch(
         if found is not None:
             # Not before: it may be another process that goes on with it.
             engine.bus.subscribe(RunStarted, tell)
-        with store_heard(log), reporting(engine, log.level, log.format), _terminating(terminated):
+        with reporting(engine, log.level, log.format), _terminating(terminated):
             try:
                 return await engine.run(
                     located.target,
@@ -106,28 +105,6 @@ def launch(
     text = result_text(value)
     if text is not None:
         typer.echo(text)
-
-
-@contextmanager
-def store_heard(log: Log) -> Generator[None]:
-    """Tell people what the store is waiting for. Its warnings go where all warnings of `logging` go."""
-    logger = logging.getLogger("cascade.store")
-
-    def hear(record: logging.LogRecord) -> bool:
-        if record.levelno < logging.WARNING:
-            log.say(harmless(record.getMessage(), 1_000))
-        return True
-
-    # A filter and not a handler: beside that the warnings would find no way of their own to stderr.
-    level = logger.level
-    logger.addFilter(hear)
-    if not logger.isEnabledFor(logging.INFO):
-        logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-        logger.removeFilter(hear)
 
 
 @contextmanager

@@ -18,9 +18,8 @@ from cascade.tools.command.machine_output import told_record, told_run, write_js
 from cascade.tools.command.moments import shown_moment
 from cascade.tools.command.programs import program_shown
 from cascade.tools.command.runs import took
-from cascade.tools.command.shell_line import resume_line
 from cascade.tools.command.standing import Standing, standing_of
-from cascade.tools.command.stores import existing_store, is_elsewhere, run_in
+from cascade.tools.command.stores import existing_store, run_in, way_on
 from cascade.tools.command.tables import state_text, stdout, write_line
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ def show(
             return
         records = opened.records(run_id)
         standing = standing_of(row, opened.url)
-        elsewhere = opened.url if is_elsewhere(store) else None
+        url = opened.url
     roots = tree_of(records)
     if as_json:
         places = [place for place in all_places(roots) if place.record is not None]
@@ -67,7 +66,7 @@ def show(
         write_line(console, line)
     if standing.can_be_resumed:
         write_line(console, Text(""))
-        write_line(console, Text(f"go on with:  {resume_line(run_id, elsewhere)}"), wraps=True)
+        write_line(console, Text(f"go on {way_on(run_id, store, url)}"), wraps=True)
 
 
 def _write_lines(row: RunRow, lines: Sequence[Line], *, as_json: bool) -> None:
@@ -96,7 +95,10 @@ def _head(row: RunRow, records: Sequence[Record], standing: Standing) -> Iterato
     yield Text(f"began    {shown_moment(row.created)}")
     if standing is Standing.RUNNING:
         yield Text(f"owner    {harmless(row.owner)}")
-    if row.epoch > 1:
+    if row.epoch > 1 and row.status == "succeeded":
+        # Whoever asks for the value of a finished run is an owner for that time, and the store counts owners.
+        yield Text(f"owners   {counted(row.epoch)}, those that only asked for its value included")
+    elif row.epoch > 1:
         yield Text(f"resumed  {counted(row.epoch - 1, 'time')}")
     if row.error:
         yield Text(f"error    {harmless(row.error, 1_000)}", style="red" if standing is Standing.FAILED else "")

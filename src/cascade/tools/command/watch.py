@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 import sys
+from heapq import nlargest
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import typer
 
 from cascade.adapters.telemetry.live_view import LiveView
 from cascade.adapters.telemetry.screen import Pane, screen_of
+from cascade.adapters.telemetry.slowest import LEAST_SHARE, MOST
+from cascade.adapters.telemetry.standing import WORTH_TELLING
 from cascade.adapters.telemetry.standing import Standing as Progress
-from cascade.adapters.telemetry.wording import clocked, harmless
+from cascade.adapters.telemetry.wording import clocked, harmless, lasting
 from cascade.control.kept_cancels import reason_to_cancel
 from cascade.control.kept_limits import kept_limits
 from cascade.control.run_view import RunView, view_of
 from cascade.runtime.clock import SystemClock
 from cascade.runtime.events import RunFinished
+from cascade.spec.constraint import split_scope
+from cascade.spec.records import ROOT
 from cascade.tools.command.arguments import RunArgument, StoreOption
 from cascade.tools.command.endings import FAILED, INTERRUPTED
+from cascade.tools.command.journal_tree import all_places, tree_of
 from cascade.tools.command.lines import shown_line
 from cascade.tools.command.looking import looks
-from cascade.tools.command.shell_line import resume_line
 from cascade.tools.command.standing import Standing, standing_of
-from cascade.tools.command.stores import existing_store, is_elsewhere, run_in
+from cascade.tools.command.stores import existing_store, run_in, way_on
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
     from cascade.runtime.events import Status
+    from cascade.spec.constraint import GlobalConstraint
     from cascade.spec.protocols import Store
     from cascade.spec.records import Line, Record, RunRow
 
@@ -39,6 +47,7 @@ _STATUSES: Final[dict[Standing, Status]] = {Standing.SUCCEEDED: "Succeeded", Sta
 class _Seen(NamedTuple):
     row: RunRow
     standing: Standing
+    records: Sequence[Record]
     view: RunView
     limits: tuple[str, ...]
     lines: list[Line]
@@ -63,13 +72,13 @@ def watch(run_id: RunArgument, store: StoreOption = None) -> None:
             display.clear()
             typer.echo(f"run {harmless(run_id)} goes on", err=True)
             raise typer.Exit(INTERRUPTED) from None
-        elsewhere = opened.url if is_elsewhere(store) else None
+        url = opened.url
     assert seen is not None
     display.clear()
     display.tell_errors(seen)
     typer.echo(display.ending(seen))
     if seen.standing.can_be_resumed:
-        typer.echo(f"go on with:  {resume_line(run_id, elsewhere)}", err=True)
+        typer.echo(f"go on {way_on(run_id, store, url)}", err=True)
     raise typer.Exit(_exit_status(seen))
 
 
@@ -97,8 +106,23 @@ def _look(store: Store, run_id: str, clock: SystemClock, newest: _Newest) -> _Se
     records = store.outline(run_id)
     lines = newest.of(store, run_id)
     is_stopping = reason_to_cancel(store.settings(now), run_id) is not None
-    limits = tuple(harmless(str(kept.constraint)) for kept in kept_limits(store, now))
-    return _Seen(row, standing, view_of(row, records, now, is_stopping=is_stopping), limits, lines)
+    limits = tuple(_limits(run_id, (kept.constraint for kept in kept_limits(store, now))))
+    return _Seen(row, standing, records, view_of(row, records, now, is_stopping=is_stopping), limits, lines)
+
+
+def _limits(run_id: str, constraints: Iterable[GlobalConstraint]) -> Iterator[str]:
+    """The limits of a store that hold for a run, as far as they are known to; first those that hold back all of it."""
+    all_held: list[str] = []
+    others: list[str] = []
+    for constraint in constraints:
+        kind, pattern = split_scope(constraint.scope)
+        if kind == "run" and pattern != run_id:
+            continue
+        is_pause = constraint.type == "pause" or constraint.limit == 0
+        holds_all = is_pause and kind in ("global", "run")
+        (all_held if holds_all else others).append(harmless(str(constraint)))
+    yield from (f"nothing new starts: {told}" for told in all_held)
+    yield from (f"limit: {told}" for told in others)
 
 
 def _exit_status(seen: _Seen) -> int:
@@ -145,7 +169,7 @@ class _Display:
                 typer.echo(_error_line(error))
 
     def ending(self, seen: _Seen) -> str:
-        """How the run ended, in one line."""
+        """How the run ended, in one line; of a longer run also which calls were slowest, a line each."""
         row = seen.row
         self._progress.update(seen.view.progress, self._clock.now())
         self._progress.retries = seen.view.retries
@@ -154,7 +178,7 @@ class _Display:
         status = _STATUSES.get(seen.standing, "Cancelled")
         ended = RunFinished(run_id=row.run_id, status=status, duration=row.updated - row.created, error=row.error)
         error = f": {harmless(row.error)}" if row.error else ""
-        return f"{self._progress.summary(ended)}{error}"
+        return "\n".join([f"{self._progress.summary(ended)}{error}", *_slowest(seen)])
 
 
 class _Lines(_Display):
@@ -188,7 +212,7 @@ class _Live(_Display):
     def _show(self, seen: _Seen, *, is_new: bool) -> None:
         columns, rows = self._screen.size()
         told = [_error_line(error) for error in reversed(seen.view.errors)]
-        told += [f"limit: {limit}" for limit in seen.limits]
+        told += seen.limits
         told = [f"  {line}"[: max(10, columns - 1)] for line in told[: max(0, rows // 2)]]
         lines, widths = self._view.lines(self._progress, self._clock.now(), columns, rows - len(told))
         self._pane.lines, self._pane.widths = [*lines, *told], [*widths, *(len(line) for line in told)]
@@ -207,3 +231,18 @@ class _Live(_Display):
 def _error_line(error: Record) -> str:
     where = f"{error.name}{error.label}" if error.label.startswith("[") else error.label
     return f"{harmless(where)} failed: {harmless(error.detail or '')}"
+
+
+def _slowest(seen: _Seen) -> Iterator[str]:
+    """The calls that took a good part of the time of a run that is worth it, the longest first."""
+    duration = seen.row.updated - seen.row.created
+    if duration < WORTH_TELLING:
+        return
+    calls = [
+        (record.ended - record.began, place.path)
+        for place in all_places(tree_of(seen.records))
+        if (record := place.record) is not None and record.scope != ROOT and record.kind not in ("mapped", "skipped")
+    ]
+    for seconds, path in nlargest(MOST, calls):
+        if seconds >= duration * LEAST_SHARE:
+            yield f"    {harmless(path)} took {lasting(seconds)}"

@@ -11,7 +11,7 @@ from cascade.tools.command.journal_tree import Place, all_places, result_of, tre
 from cascade.tools.command.programs import program_shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from cascade.spec.records import Record, RunRow
     from cascade.tools.command.programs import Program
@@ -80,6 +80,7 @@ class Report:
     Args:
         row: the run.
         records: its records.
+        whereabouts: on what calls were made, by their names, as far as that is known.
         most_places: how many places the page lists.
 
     Attributes:
@@ -94,8 +95,16 @@ class Report:
         origin: when the first call began, in seconds since the epoch.
     """
 
-    def __init__(self, row: RunRow, records: Sequence[Record], *, most_places: int = MOST_PLACES) -> None:
+    def __init__(
+        self,
+        row: RunRow,
+        records: Sequence[Record],
+        *,
+        whereabouts: Mapping[str, str] | None = None,
+        most_places: int = MOST_PLACES,
+    ) -> None:
         self.row = row
+        self.whereabouts = whereabouts or {}
         self.roots = tree_of(records)
         self.result = result_of(records)
         self.program = _program_of(row)
@@ -142,7 +151,7 @@ class Report:
                     parents[inside] = number
         columns: dict[str, list[Any]] = {
             key: []
-            for key in ("title", "name", "state", "attempt", "began", "took", "detail", "preview", "turn", "map")
+            for key in ("title", "name", "state", "attempt", "began", "took", "detail", "preview", "turn", "map", "on")
         }
         for place in self.places:
             record = place.record
@@ -155,6 +164,7 @@ class Report:
             columns["began"].append(0.0 if record is None else round(self._since(record.began), 6))
             columns["took"].append(0.0 if record is None else round(seconds_of(record), 6))
             columns["detail"].append(-1 if record is None else text(record.detail, _LONGEST_TEXT))
+            columns["on"].append(-1 if record is None else text(self.whereabouts.get(record.name), _LONGEST_NAME))
             columns["preview"].append(-1 if record is None else text(record.preview, _LONGEST_TEXT))
         return {"texts": list(texts), "parent": parents, **columns}
 

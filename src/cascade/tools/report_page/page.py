@@ -19,6 +19,7 @@ from cascade.tools.command.standing import standing_of
 from cascade.tools.report_page.drawing import drawn
 from cascade.tools.report_page.model import MOST_FAILURES, MOST_TASKS, Report, TaskRow, named, told
 from cascade.tools.report_page.picture import picture_by_time, picture_of
+from cascade.tools.report_page.whereabouts import whereabouts_of
 
 if TYPE_CHECKING:
     import os
@@ -54,11 +55,13 @@ def write_report(
     if row is None:
         raise CascadeError(f"the store has no run {named(run_id)!r}; expected the id of a run that it keeps")
     graph: Graph | None = None
+    whereabouts: dict[str, str] = {}
     if target is not None:
         from cascade.graph.build import build_graph
 
         graph, _ = build_graph(target)
-    report = Report(row, store.records(run_id))
+        whereabouts = whereabouts_of(graph)
+    report = Report(row, store.records(run_id), whereabouts=whereabouts)
     standing = standing_of(row, store.url).value
     now = (clock or SystemClock()).now()
     Path(path).write_text(page_of(report, standing, graph, now), encoding="utf-8", newline="\n")
@@ -84,6 +87,7 @@ def page_of(report: Report, standing: str, graph: Graph | None, now: float) -> s
         counts="".join(_counts(report)),
         graph=drawn(picture, report.number_of),
         graph_note=escape(_graph_note(picture.by_time, picture.left_out)),
+        lanes_note=escape(_lanes_note(report)),
         timeline_note=escape(_listed_note(report)),
         tasks="".join(map(_task_row, report.tasks[:MOST_TASKS])),
         tasks_note=escape(_left_out(len(report.tasks), MOST_TASKS, "name")),
@@ -209,6 +213,17 @@ def _graph_note(by_time: bool, left_out: int) -> str:
         else "A line leads from a value to what needs it. A dashed box has no record: it is kept nowhere, or not yet."
     )
     return f"{note} Boxes left out: {left_out:,}." if left_out else note
+
+
+def _lanes_note(report: Report) -> str:
+    """What the rows of the timeline mean, and what they do not."""
+    rows = "A row is no thread: it is the first that was free when a call began, so rows tell how many went on at once."
+    if not report.whereabouts:
+        return f"{rows} On what calls ran is not in the store; --graph tells it from the workflow."
+    return (
+        f"{rows} Rows stand under what their calls ran on, as the tasks in the workflow say it; which of the threads "
+        "or processes that was is not known."
+    )
 
 
 def _listed_note(report: Report) -> str:

@@ -201,10 +201,16 @@
       return taken;
     }
   }
-  const lanes = [];
-  const busy = new Heap((lane) => lane.until);
-  const free = new Heap((lane) => lane.number);
+  // What calls ran on, each with rows of its own; what is not known comes last.
+  const NOWHERE = "not known";
+  const placeOf = (place) => textOf(data.on[place]) || NOWHERE;
+  const parts = [...new Set(calls.map(placeOf))].sort((a, b) => (a === NOWHERE) - (b === NOWHERE) || (a < b ? -1 : 1));
+  const saysWhere = parts.some((part) => part !== NOWHERE);
+  const partOf = new Map(
+    parts.map((name) => [name, { name, lanes: [], busy: new Heap((lane) => lane.until), free: new Heap((lane) => lane.number) }]),
+  );
   for (const place of calls) {
+    const { lanes, busy, free } = partOf.get(placeOf(place));
     while (busy.first && busy.first.until <= data.began[place] + 1e-6) free.push(busy.pop());
     if (!free.first) free.push(lanes[lanes.push({ number: lanes.length, places: [], until: 0 }) - 1]);
     const lane = free.pop();
@@ -212,6 +218,7 @@
     lane.until = endOf(place);
     busy.push(lane);
   }
+  const lanes = [...partOf.values()].flatMap((part) => part.lanes);
 
   const canvas = document.getElementById("chart");
   const tip = document.getElementById("tip");
@@ -222,7 +229,17 @@
   const view = { from: first, span: whole };
   const AXIS = 22;
   const laneHeight = Math.min(18, 420 / Math.max(1, lanes.length));
-  const height = AXIS + Math.ceil(laneHeight * Math.max(1, lanes.length)) + 4;
+  const STRIP = saysWhere ? 18 : 0;
+  let below = AXIS;
+  for (const part of partOf.values()) {
+    part.top = below;
+    below += STRIP;
+    for (const lane of part.lanes) {
+      lane.top = below;
+      below += laneHeight;
+    }
+  }
+  const height = Math.ceil(Math.max(below, AXIS + laneHeight)) + 4;
   let width = 0;
   let asked = false;
 
@@ -251,8 +268,8 @@
       bars++;
       if (barHeight > 11 && right - left > 40) label(pen, textOf(data.name[place]) || textOf(data.title[place]), left, top, right - left, barHeight);
     };
-    lanes.forEach((lane, number) => {
-      const top = AXIS + number * laneHeight;
+    lanes.forEach((lane) => {
+      const top = lane.top;
       const row = Math.floor(top);
       if (!covered.has(row)) covered.set(row, new Uint8Array(Math.ceil(width) + 2));
       const pixels = covered.get(row);
@@ -276,9 +293,27 @@
       }
     });
     bad.forEach((one) => bar(...one));
+    if (STRIP) for (const part of partOf.values()) strip(pen, part, style);
     canvas.dataset.bars = String(bars);
     canvas.dataset.lanes = String(lanes.length);
-    shownWindow.textContent = calls.length ? `${lasting(view.span)} from ${lasting(Math.max(0, view.from - first))} on, ${calls.length.toLocaleString("en")} calls in ${lanes.length.toLocaleString("en")} ${lanes.length === 1 ? "lane" : "lanes"}` : "no call took time";
+    canvas.dataset.parts = parts.join(", ");
+    shownWindow.textContent = calls.length ? `${lasting(view.span)} from ${lasting(Math.max(0, view.from - first))} on, ${calls.length.toLocaleString("en")} calls in ${rowsTold()}` : "no call took time";
+  }
+
+  function rowsTold() {
+    const told = (number) => `${number.toLocaleString("en")} ${number === 1 ? "row" : "rows"}`;
+    if (!saysWhere) return told(lanes.length);
+    return [...partOf.values()].map((part) => `${told(part.lanes.length)} of ${part.name === NOWHERE ? "what is not known" : part.name}`).join(", ");
+  }
+
+  function strip(pen, part, style) {
+    pen.fillStyle = style.getPropertyValue("--rule");
+    pen.fillRect(0, part.top + STRIP - 2, width, 1);
+    pen.fillStyle = style.getPropertyValue("--dim");
+    pen.direction = "ltr";
+    pen.font = "600 11px system-ui, sans-serif";
+    pen.textBaseline = "middle";
+    pen.fillText(part.name.slice(0, 60), 2, part.top + STRIP / 2 - 1);
   }
 
   function label(pen, text, left, top, room, barHeight) {
@@ -376,11 +411,11 @@
   canvas.addEventListener("pointerleave", () => { tip.hidden = true; });
 
   function at(x, y) {
-    const number = Math.floor((y - AXIS) / laneHeight);
-    if (number < 0 || number >= lanes.length) return -1;
+    const lane = lanes.find((one) => y >= one.top && y < one.top + laneHeight);
+    if (!lane) return -1;
     const slack = (2 / width) * view.span;
     const moment = view.from + (x / width) * view.span;
-    for (const place of lanes[number].places.slice(firstIn(lanes[number].places))) {
+    for (const place of lane.places.slice(firstIn(lane.places))) {
       if (data.began[place] - slack > moment) return -1;
       if (endOf(place) + slack >= moment) return place;
     }
@@ -391,7 +426,7 @@
     const place = at(event.offsetX, event.offsetY);
     tip.hidden = place < 0;
     if (place < 0) return;
-    const lines = [`${textOf(data.name[place])} ${textOf(data.title[place])}`, `${stateOf(place)}, ${lasting(data.took[place])}${data.attempt[place] > 1 ? `, attempt ${data.attempt[place]}` : ""}`];
+    const lines = [`${textOf(data.name[place])} ${textOf(data.title[place])}`, `${stateOf(place)}, ${lasting(data.took[place])}${data.attempt[place] > 1 ? `, attempt ${data.attempt[place]}` : ""}${data.on[place] < 0 ? "" : `, on: ${textOf(data.on[place])}`}`];
     if (data.detail[place] >= 0) lines.push(textOf(data.detail[place]));
     if (data.preview[place] >= 0) lines.push(textOf(data.preview[place]));
     tip.textContent = lines.join("\n");

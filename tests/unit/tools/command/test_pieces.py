@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import subprocess
 import sys
 
@@ -23,7 +22,6 @@ from cascade.spec.records import ROOT, Record, RecordKind
 from cascade.tools.command.endings import CommandError, message_of, status_of
 from cascade.tools.command.inputs import texts_of
 from cascade.tools.command.journal_tree import all_places, places_called, result_of, tree_of
-from cascade.tools.command.launching import Log, store_heard
 from cascade.tools.command.moments import age_of, iso, moment_of, shown_moment
 from cascade.tools.command.shell_line import resume_line, shell_line
 from cascade.tools.command.stores import way_on
@@ -106,29 +104,6 @@ def test_the_line_that_goes_on_with_a_run_works_and_shows_no_password(
     if given is not None:
         monkeypatch.setenv("CASCADE_STORE", given)
         assert way_on("r", given, shown) == "with:  cascade resume r"
-
-
-@pytest.mark.parametrize(
-    ("log", "told"),
-    [
-        (Log("INFO", "human"), "waits for red\\x1b\n"),
-        (Log("CRITICAL", "human"), ""),
-        (Log("INFO", "json"), ""),
-    ],
-)
-def test_what_the_store_waits_for_is_told_to_people(
-    log: Log, told: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # As in a program that has not asked for its own logs: pytest does, for its reports.
-    monkeypatch.setattr(logging.getLogger(), "handlers", [])
-    logger = logging.getLogger("cascade.store")
-    with store_heard(log):
-        logger.info("waits for %s", "red" + chr(27))
-        assert capsys.readouterr().err == told
-        logger.warning("a warning")
-        assert capsys.readouterr().err == "a warning\n"
-    logger.info("waits for nobody")
-    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,7 @@
-"""A SQLite store that was cut, altered or killed holds a prefix of what was written, or says what is wrong (S27)."""
+"""A SQLite store that was cut, altered or killed holds a prefix of what was written, or says what is wrong (S27).
+
+`CASCADE_BIT_FLIPS=10000` flips that many bits of the file, and as many of its log.
+"""
 
 from __future__ import annotations
 
