@@ -49,6 +49,17 @@ FLOW = """
         return "done"
 
     main = step(step(step(step(step(0)))))
+    @cs.task
+    def bar() -> None:
+        for number in range(5_000):
+            print(f"\\rdone {number}", end="", flush=True)
+        print()
+        for number in range(5_000):
+            print(f"again {number}", end="\\r", file=sys.stderr)
+        print("windows", end="\\r\\n")
+
+    drawn = bar()
+    bad = cs.task(int, name="bad")("no")  # line of bad
     many = step.map(n=list(range(4)))
     odd = hostile()
     waiting = slow(quick())
@@ -196,3 +207,18 @@ def test_watch_on_a_terminal_prints_lines_above_its_view(folder: Path, commands:
     assert [line.rpartition("stdout: ")[2] for line in lines[-3:-1]] == ["line 399", "last"]
     assert lines[-1].startswith("slow: finished in ")
     run.communicate(timeout=120)
+
+
+def test_watch_tells_an_error_with_the_line_where_the_task_was_called(folder: Path, cascade: Cascade) -> None:  # S29
+    assert cascade("run", "flow.py:bad", "--run-id", "r", "--log-level", "CRITICAL")[0] == 1
+    source = (folder / "flow.py").read_text().split("\n")
+    line = next(number for number, text in enumerate(source, 1) if "# line of bad" in text)
+    first = cascade("watch", "r")[1].splitlines()[0]
+    assert first.startswith("bad#0 failed: ValueError: invalid literal")
+    assert first.endswith(f", declared at {folder / 'flow.py'}:{line}")
+
+
+def test_of_a_bar_that_draws_itself_again_the_last_state_is_kept(cascade: Cascade) -> None:
+    assert cascade("run", "flow.py:drawn", "--run-id", "r", "--log-level", "CRITICAL")[0] == 0
+    told = [(line["source"], line["text"]) for line in lines_of(cascade)]
+    assert told == [("stdout", "done 4999"), ("stdout", "windows"), ("stderr", "again 4999")]

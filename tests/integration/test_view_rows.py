@@ -24,14 +24,20 @@ def wide(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "120")
 
 
-def progress(*tasks: TaskProgress, is_near: bool = True, held_back: tuple[HeldBack, ...] | None = None) -> RunProgress:
+def progress(
+    *tasks: TaskProgress,
+    is_near: bool = True,
+    held_back: tuple[HeldBack, ...] | None = None,
+    pausing: tuple[tuple[str, int], ...] = (),
+) -> RunProgress:
     active = sum(task.active for task in tasks)
-    return RunProgress("r", None, "target", False, 9, 1, active, 0, 0, 1, True, tasks if is_near else None, held_back)
+    rows = tasks if is_near else None
+    return RunProgress("r", None, "target", False, 9, 1, active, 0, 0, 1, True, rows, held_back, pausing)
 
 
-def retrying(name: str, number: int, delay: float) -> events.TaskRetrying:
+def retrying(name: str, number: int) -> events.TaskRetrying:
     return events.TaskRetrying(
-        run_id="r", task_id=f"{name}#{number}", task_name=name, attempt=1, max_attempts=3, delay=delay, error="no"
+        run_id="r", task_id=f"{name}#{number}", task_name=name, attempt=1, max_attempts=3, delay=5.0, error="no"
     )
 
 
@@ -55,11 +61,10 @@ def drawn(standing: Standing) -> str:
 
 def test_the_view_tells_who_waits_now_and_for_what_and_counts_it_among_nobody_else() -> None:  # S16 S23 S24 S29
     standing = Standing(0.0)
-    for number in range(3):
-        standing.note(retrying("held", number, delay=5.0), 1.0)
-    standing.note(retrying("held", 3, delay=0.0), 1.0)
+    for number in range(4):
+        standing.note(retrying("held", number))
     blocked = (HeldBack("held", "pause on global", 2), HeldBack("other", "waiting for gpu", 4))
-    standing.update(progress(task("held", 6), task("other", 4), held_back=blocked), 2.0)
+    standing.update(progress(task("held", 6), task("other", 4), held_back=blocked, pausing=(("held", 3),)), 2.0)
     assert re.search(r"held .* 1 active 3 retrying 2 blocked *\n", drawn(standing))
     assert re.search(r"other .*  4 blocked *\n", drawn(standing))
     waits = "3 waiting to be tried again; 4 blocked: waiting for gpu; 2 blocked: pause on global"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Final
 
 from cascade.control.kept_cancels import forget_cancel, reason_to_cancel
 from cascade.control.kept_limits import kept_limit, limit_texts
+from cascade.control.kept_progress import forget_progress, keep_progress
 from cascade.control.shared_limits import SharedLimits
 from cascade.runtime.clock import SystemClock
 from cascade.spec.exceptions import DeclarationError, StoreError
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from cascade.spec.protocols import Timer
 
 _BETWEEN_LOOKS: Final = 0.25
+_BETWEEN_TELLINGS: Final = 1.0
+_MOST_OF_TIME: Final = 0.02
+"""The share of the store's time that telling how far runs have come may take."""
 _SHORTEST_LEASE: Final = 8 * _BETWEEN_LOOKS
 _log: Final = logging.getLogger("cascade.control")
 
@@ -34,7 +38,7 @@ class StoreControl:
 
     Limits of the store are put in force on the engine; a limit that code sets on the same scope and type counts until
     the one in the store changes. Those on tasks, tags and everything are shared with other engines on the store; a run
-    is one engine's.
+    is one engine's. How far runs have come that take their time is told there too.
 
     Args:
         engine: obeys.
@@ -47,6 +51,8 @@ class StoreControl:
         # People and other processes have this time, whatever clock the engine has.
         self._clock = SystemClock()
         self._runs: set[str] = set()
+        self._told: set[str] = set()
+        self._next_telling = 0.0
         self._in_force: dict[str, tuple[str, GlobalConstraint | None]] = {}
         self._timer: Timer | None = None
         self._is_troubled = False
@@ -61,6 +67,8 @@ class StoreControl:
         Raises:
             StoreError: the store failed for good.
         """
+        if not self._runs:
+            self._next_telling = self._clock.monotonic() + _BETWEEN_TELLINGS
         self._runs.add(run_id)
         timer: Timer | None = None
         try:
@@ -73,6 +81,8 @@ class StoreControl:
             self._runs.discard(run_id)
             if timer is not None:
                 timer.cancel()
+            if run_id in self._told:
+                self._writer.post(partial(self._forget, run_id))
             if not self._runs:
                 self._writer.post(self._rest)
 
@@ -87,6 +97,23 @@ class StoreControl:
         self._obey_limits(limit_texts(settings))
         self._obey_cancels(settings)
         self._shared.look(settings)
+
+    def _tell(self) -> None:
+        """Tell how far the runs have come, for who watches them elsewhere; now and then."""
+        began = self._clock.monotonic()
+        if began < self._next_telling:
+            return
+        for strategy in tuple(self._engine.under_way):
+            if strategy.run.id in self._runs:
+                self._told.add(strategy.run.id)
+                keep_progress(self._durable.store, strategy, self._engine.clock.now())
+        took = self._clock.monotonic() - began
+        self._next_telling = began + max(_BETWEEN_TELLINGS, took / _MOST_OF_TIME)
+
+    def _forget(self, run_id: str) -> None:
+        self._told.discard(run_id)
+        with suppress(StoreError):
+            forget_progress(self._durable.store, run_id)
 
     def _rest(self) -> None:
         """Leave nothing behind when no run is under way; the calls that were abandoned keep their slots."""
@@ -107,6 +134,7 @@ class StoreControl:
     def _look_again(self) -> None:
         try:
             self._look()
+            self._tell()
         except StoreError as error:
             if not self._is_troubled:
                 self._is_troubled = True

@@ -164,6 +164,7 @@ class Prints:
             # Of a line that was too long to wait for its end, that is all that comes.
             text = text.removeprefix("\n") if half == "" else f"{half or ''}{text}"
             whole, newline, rest = text.rpartition("\n")
+            rest = _overwritten(rest)
             is_too_long = len(rest) > _LONGEST
             if is_too_long:
                 whole, rest = text, ""
@@ -182,7 +183,8 @@ class Prints:
         if run.lines is not None:
             place = run.path_of(source.task_id)
             for line in text.split("\n"):
-                run.lines.take(source.channel, place, source.task_name, source.attempt, _cut(line))
+                shown = _overwritten(line).removesuffix("\r")
+                run.lines.take(source.channel, place, source.task_name, source.attempt, _cut(shown))
         if run.engine.bus.wants(TaskOutput):
             run.teller.tell(
                 TaskOutput(
@@ -194,6 +196,11 @@ class Prints:
                     text=_cut(text),
                 )
             )
+
+
+def _overwritten(line: str) -> str:
+    """What a line shows in the end: a bar goes back to its beginning and draws itself again."""
+    return line[line.rfind("\r", 0, -1) + 1 :]
 
 
 def _cut(text: str) -> str:

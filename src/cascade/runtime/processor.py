@@ -229,10 +229,21 @@ class NodeProcessor:
             run.teller.retrying(parent, place, name, outcome.attempt, retry.max_attempts, wait, error)
             try:
                 if wait > 0.0:
-                    await run.clock.sleep(wait)
+                    await self._pause(name, wait)
             except asyncio.CancelledError:
                 outcome.cancelled = True
                 return outcome
+
+    async def _pause(self, name: str, seconds: float) -> None:
+        """Wait for the next attempt, to be seen by whoever looks at the run."""
+        pausing = self._strategy.pausing
+        pausing[name] = pausing.get(name, 0) + 1
+        try:
+            await self._strategy.run.clock.sleep(seconds)
+        finally:
+            pausing[name] -= 1
+            if not pausing[name]:
+                del pausing[name]
 
 
 def _repeats(retry: Retry, attempt: int, error: BaseException) -> bool:

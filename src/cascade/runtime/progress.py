@@ -76,6 +76,7 @@ class RunProgress:
             large to look.
         held_back: the calls among the active ones that limits hold back or that wait for capacity, by what; `None`
             where there were too many to look.
+        retrying: how many of the active calls wait for their next attempt, by the name of their task.
     """
 
     run_id: str
@@ -91,6 +92,7 @@ class RunProgress:
     is_complete: bool
     tasks: tuple[TaskProgress, ...] | None
     held_back: tuple[HeldBack, ...] | None = None
+    retrying: tuple[tuple[str, int], ...] = ()
 
 
 class Past:
@@ -210,6 +212,7 @@ def progress_of_run(strategy: GraphExecutionStrategy, most_nodes: int = 10_000) 
         is_complete=total.is_complete,
         tasks=None if by_name is None else tuple(tally.named(name) for name, tally in by_name.items()),
         held_back=None if len(strategy.attempts) > most_nodes // 10 else held_back(strategy, _taken(strategy.attempts)),
+        retrying=tuple(_taken(strategy.pausing.items())),
     )
 
 

@@ -29,7 +29,7 @@ class Record(NamedTuple):
         began: when the call began, in seconds since the epoch.
         ended: when it ended.
         detail: the reason of a skip, or the description of an error.
-        preview: the value in a few characters.
+        preview: the value in a few characters; of what failed, where the call was declared.
         payload: the value, serialized; of what `continues`, what goes on.
         inner: the scope of the graph that the call returned, or of the map's items.
     """

@@ -479,7 +479,7 @@ def test_many_tasks_that_wait_for_one_thing_are_told_of_once():  # S29
     standing = Standing(0.0)
 
     def blocked(name, reason):
-        return standing.note(events.TaskBlocked(run_id="r", task_id=f"{name}#0", task_name=name, reason=reason), 0.0)
+        return standing.note(events.TaskBlocked(run_id="r", task_id=f"{name}#0", task_name=name, reason=reason))
 
     assert [blocked(f"t{number}", "waiting for gpu") for number in range(50)] == ["", *[None] * 49]
     assert blocked("t0", "waiting for memory") == ""

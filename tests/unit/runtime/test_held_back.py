@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import cascade as cs
 from cascade.runtime.progress import progress_of
+from cascade.testing import MockClock
 
 
 class Looker:
@@ -157,3 +159,27 @@ def test_of_too_many_calls_nothing_is_said() -> None:  # S29
         over.set()
 
     look([fetch(number).with_constraints(gpu=1) for number in range(20)], steps, system_resources={"gpu": 1})
+
+
+def test_who_waits_for_its_next_attempt_is_seen_until_it_is_made() -> None:  # S16
+    clock = MockClock(autojump_threshold=math.inf)
+    tries: list[int] = []
+
+    @cs.task(retry=cs.Retry(2, delay=5.0))
+    def flaky(number: int) -> int:
+        tries.append(number)
+        if cs.attempt() == 1:
+            raise ConnectionError("refused")
+        return number
+
+    async def steps(looker: Looker) -> None:
+        def pausing() -> dict[str, int]:
+            return {name: calls for progress in progress_of(looker.engine) for name, calls in progress.retrying}
+
+        await until(lambda: pausing() == {"flaky": 3})
+        assert looker.seen() == set()
+        clock.advance(5.0)
+        await until(lambda: len(tries) == 6)
+        assert pausing() == {}
+
+    look(flaky.map(number=[1, 2, 3]), steps, clock=clock)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter, deque
 from dataclasses import replace
-from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, Final
 
 from cascade.adapters.telemetry.slowest import Slowest
@@ -58,7 +56,6 @@ class Standing:
         self.blocked: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
         self.slowest = Slowest()
-        self._next_attempts: list[tuple[float, str]] = []
         self._retries_by_name: dict[str, int] = {}
         self._told_reasons: dict[str, int] = {}
         self._samples: deque[tuple[float, int]] = deque()
@@ -96,16 +93,9 @@ class Standing:
                 for held in seen.held_back or ():
                     self.blocked[held.name] += held.calls
                     self.reasons[held.reason] += held.calls
-        self._pass_attempts(math.inf if progress.is_stopping else now)
-
-    def _pass_attempts(self, now: float) -> None:
-        """Let go of those who waited for their next attempt and make it now."""
-        waiting = self._next_attempts
-        while waiting and waiting[0][0] <= now:
-            _, name = heappop(waiting)
-            self.retrying[name] -= 1
-            if not self.retrying[name]:
-                del self.retrying[name]
+        self.retrying.clear()
+        for seen in (progress, *nested):
+            self.retrying.update(dict(seen.retrying))
 
     def _keep_rows(self, tasks: tuple[TaskProgress, ...]) -> None:
         """Graphs that have ended are not seen any more: what was known of their calls is then done."""
@@ -151,19 +141,11 @@ class Standing:
         waiting = self.blocked.total() + self.retrying.total()
         return 0 if progress is None or progress.active is None else max(0, progress.active - waiting)
 
-    def note(self, event: Event, now: float) -> str | None:
-        """Count a trouble; what to say besides it, or `None` if it was said often enough before.
-
-        Args:
-            event: what has happened.
-            now: when that was, on the engine's monotonic clock.
-        """
+    def note(self, event: Event) -> str | None:
+        """Count a trouble; what to say besides it, or `None` if it was said often enough before."""
         match event:
             case TaskRetrying():
                 self.retries += 1
-                if event.delay > 0.0:
-                    heappush(self._next_attempts, (now + event.delay, event.task_name))
-                    self.retrying[event.task_name] += 1
                 times = _one_more(self._retries_by_name, event.task_name)
                 return None if _is_quiet(times) else f" ({counted(times, 'retry')} so far)" * (times > _LOUD)
             case TaskBlocked():

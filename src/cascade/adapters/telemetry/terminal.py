@@ -139,7 +139,7 @@ class TerminalReporter:
                     return
             # What happens in a run that a call has started happens in that call.
             standing = self._standing_of(self._own.outermost_of(event.run_id) or event.run_id)
-            said = standing.note(event, self._engine.clock.monotonic())
+            said = standing.note(event)
             if isinstance(event, TaskLogged):
                 self._print(logged(event), level_of(event))
             elif said is not None and not (self._is_terminal and isinstance(event, TaskBlocked)):

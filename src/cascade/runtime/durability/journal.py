@@ -20,7 +20,7 @@ from cascade.runtime.durability.keys import (
 from cascade.runtime.durability.writer import Entry
 from cascade.runtime.fault_points import reach
 from cascade.runtime.preview import describe_error, preview
-from cascade.runtime.trouble import is_cancellation
+from cascade.runtime.trouble import declared_at, is_cancellation
 from cascade.spec.exceptions import ResumeError, UnserializableValueError, VolatileValueWarning
 from cascade.spec.lazy_types import next_order
 from cascade.spec.records import ROOT, Record
@@ -227,7 +227,9 @@ class Journal:
         """
         if began is None and parent.key_of(place) in self._kept:
             return
-        record = self._record(parent, place, "failed", began, attempt, None, None, describe_error(error))
+        at = declared_at(parent, place)
+        where = None if at is None else f"declared at {at[0]}:{at[1]}"
+        record = self._record(parent, place, "failed", began, attempt, None, where, describe_error(error))
         self._submit(Entry(self, record))
 
     def continues(

@@ -49,6 +49,7 @@ class GraphExecutionStrategy:
         past: what graphs and maps came to that have ended.
         target: what was asked for, once the run has begun.
         attempts: the calls with policies that are under way.
+        pausing: how many calls wait for their next attempt, by the name of their task.
         settling: whether the run stops and waits for its helpers to leave.
         has_let_go: whether the values of its graphs may be gone, so that nothing may be made of them any more.
     """
@@ -61,6 +62,7 @@ class GraphExecutionStrategy:
         self.places = Places(self)
         self.tasks: set[asyncio.Task[None]] = set()
         self.attempts: set[Attempt] = set()
+        self.pausing: dict[str, int] = {}
         self.failures: list[Exception] = []
         self._root: Scheduler | None = None
         self.open_graphs: set[Scheduler] = set()

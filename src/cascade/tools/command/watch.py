@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from heapq import nlargest
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -16,6 +17,7 @@ from cascade.adapters.telemetry.standing import Standing as Progress
 from cascade.adapters.telemetry.wording import clocked, harmless, lasting
 from cascade.control.kept_cancels import reason_to_cancel
 from cascade.control.kept_limits import kept_limits
+from cascade.control.kept_progress import kept_progress
 from cascade.control.run_view import RunView, view_of
 from cascade.runtime.clock import SystemClock
 from cascade.runtime.events import RunFinished
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from cascade.runtime.events import Status
+    from cascade.runtime.progress import CallUnderWay
     from cascade.spec.constraint import GlobalConstraint
     from cascade.spec.protocols import Store
     from cascade.spec.records import Line, Record, RunRow
@@ -49,6 +52,7 @@ class _Seen(NamedTuple):
     standing: Standing
     records: Sequence[Record]
     view: RunView
+    calls: tuple[CallUnderWay, ...]
     limits: tuple[str, ...]
     lines: list[Line]
 
@@ -105,9 +109,17 @@ def _look(store: Store, run_id: str, clock: SystemClock, newest: _Newest) -> _Se
     standing = standing_of(row, store.url)
     records = store.outline(run_id)
     lines = newest.of(store, run_id)
-    is_stopping = reason_to_cancel(store.settings(now), run_id) is not None
+    settings = store.settings(now)
+    is_stopping = reason_to_cancel(settings, run_id) is not None
     limits = tuple(_limits(run_id, (kept.constraint for kept in kept_limits(store, now))))
-    return _Seen(row, standing, records, view_of(row, records, now, is_stopping=is_stopping), limits, lines)
+    view = view_of(row, records, now, is_stopping=is_stopping)
+    kept = kept_progress(settings, run_id) if standing is Standing.RUNNING else None
+    if kept is not None:
+        # What the process itself tells is a second old, and has what the store does not know.
+        told = kept.progress
+        tasks = view.progress.tasks if told.tasks is None else told.tasks
+        view = view._replace(progress=replace(told, tasks=tasks, is_stopping=is_stopping or told.is_stopping))
+    return _Seen(row, standing, records, view, () if kept is None else kept.calls, limits, lines)
 
 
 def _limits(run_id: str, constraints: Iterable[GlobalConstraint]) -> Iterator[str]:
@@ -212,6 +224,7 @@ class _Live(_Display):
     def _show(self, seen: _Seen, *, is_new: bool) -> None:
         columns, rows = self._screen.size()
         told = [_error_line(error) for error in reversed(seen.view.errors)]
+        told += map(_call_line, seen.calls)
         told += seen.limits
         told = [f"  {line}"[: max(10, columns - 1)] for line in told[: max(0, rows // 2)]]
         lines, widths = self._view.lines(self._progress, self._clock.now(), columns, rows - len(told))
@@ -230,7 +243,14 @@ class _Live(_Display):
 
 def _error_line(error: Record) -> str:
     where = f"{error.name}{error.label}" if error.label.startswith("[") else error.label
-    return f"{harmless(where)} failed: {harmless(error.detail or '')}"
+    declared = f", {harmless(error.preview)}" if error.preview else ""
+    return f"{harmless(where)} failed: {harmless(error.detail or '')}{declared}"
+
+
+def _call_line(call: CallUnderWay) -> str:
+    at = call.declared_at
+    where = "" if at is None else f", called at {harmless(f'{at[0]}:{at[1]}')}"
+    return f"active: {harmless(call.task_id)}{where}"
 
 
 def _slowest(seen: _Seen) -> Iterator[str]:
