@@ -6,6 +6,7 @@ A store knows what has ended. What runs, waits, or is still to come only the pro
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from heapq import nlargest
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -41,7 +42,14 @@ class RunView(NamedTuple):
     errors: Sequence[Record]
 
 
-def view_of(row: RunRow, records: Sequence[Record], now: float, *, is_stopping: bool = False) -> RunView:
+def view_of(
+    row: RunRow,
+    records: Sequence[Record],
+    now: float,
+    *,
+    is_stopping: bool = False,
+    told: RunProgress | None = None,
+) -> RunView:
     """How far a run has come.
 
     Args:
@@ -49,6 +57,7 @@ def view_of(row: RunRow, records: Sequence[Record], now: float, *, is_stopping: 
         records: all that the store has of it.
         now: in seconds since the epoch.
         is_stopping: whether it was asked to stop.
+        told: what its process tells, which is a second old, and has what the store does not know.
     """
     by_name: dict[str, Counter[RecordKind]] = {}
     errors: list[Record] = []
@@ -80,6 +89,10 @@ def view_of(row: RunRow, records: Sequence[Record], now: float, *, is_stopping: 
         is_complete=has_ended,
         tasks=tasks,
     )
+    if told is not None:
+        progress = replace(
+            told, tasks=tasks if told.tasks is None else told.tasks, is_stopping=is_stopping or told.is_stopping
+        )
     span = min(SECONDS_OF_RATE, max(now - row.created, 0.1))
     return RunView(progress, retries, lately / span, nlargest(_MOST_ERRORS, errors, key=_when_ended))
 

@@ -206,10 +206,11 @@ def test_top_shows_what_is_running_and_nothing_else(store: Store) -> None:
     add(store, "over", "succeeded")
     add(store, "r")
     head, line = cascade("top")[1].splitlines()
-    assert head.split()[:6] == ["RUN", "WORKFLOW", "TIME", "DONE", "FAILED", "RATE"]
+    assert head.split()[:7] == ["RUN", "WORKFLOW", "TIME", "DONE", "ACTIVE", "RETRYING", "BLOCKED"]
     assert line.split()[0] == "r"
     assert "process 7 on moon" in line
     assert line.endswith("work: ValueError: \\x1b[31m")
     (told,) = json.loads(cascade("top", "--json")[1])
     assert (told["run_id"], told["status"], told["done"], told["failed"], told["retries"]) == ("r", "running", 1, 1, 1)
     assert told["tasks"] == [{"name": "work", "done": 1, "failed": 1, "skipped": 0}]
+    assert (told["total"], told["active"]) == (None, 0)

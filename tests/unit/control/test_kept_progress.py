@@ -19,7 +19,7 @@ from cascade.runtime.progress import RunProgress, TaskProgress
 from cascade.spec.protocols import Store
 from cascade.spec.records import RunRow
 from cascade.stores import open_store
-from cascade.tools.command import watch
+from cascade.tools.command import top, watch
 
 pytestmark = pytest.mark.needs_extra("cli", "sqlite")
 
@@ -83,7 +83,7 @@ def test_who_watches_learns_what_is_active_retrying_and_blocked(store: Store, tm
     assert not [key for key in store.settings(0.0) if key.startswith("progress:")]
 
 
-def test_watch_shows_it_of_a_run_that_another_process_has(store: Store) -> None:
+def test_watch_and_top_show_it_of_a_run_that_another_process_has(store: Store) -> None:
     row = RunRow("r", "running", 0, "elsewhere", "process 7 on moon", 4e9, 100.0, 100.0, "train", b"", None, None)
     assert store.claim(row, over=None) is not None
     task = TaskProgress("train", 7, 1, 6, 0, 0, True)
@@ -101,6 +101,9 @@ def test_watch_shows_it_of_a_run_that_another_process_has(store: Store) -> None:
     standing.update(seen.view.progress, 101.0)
     waits = "3 waiting to be tried again, 2 blocked: pause on global"
     assert standing.line() == f"train: 1 of 7 tasks done, 1/s, 1 active, {waits}"
+    (found,) = top._running(store, SystemClock())
+    in_top = top._told(*found)
+    assert [in_top[name] for name in ("total", "done", "active", "retrying", "blocked")] == [7, 1, 1, 3, 2]
     store.finish("r", 1, "succeeded", None, 103.0)
     assert watch._look(store, "r", SystemClock(), watch._Newest()).calls == ()
 

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import struct
-import sys
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from cascade.runtime.clock import SystemClock
 from cascade.runtime.durability.host_lock import HostLock
 
 if TYPE_CHECKING:
     from cascade.spec.records import RunRow
-
-# `struct flock`; whatever other fields a system has come after these.
-_IS_LINUX: Final = sys.platform.startswith("linux")
-_FLOCK: Final = "hhqqi0q" if _IS_LINUX else "qqihh0q"
 
 
 class Standing(StrEnum):
@@ -51,25 +43,7 @@ def has_owner(row: RunRow, store_url: str) -> bool:
     """Whether a process that is alive owns the run: one elsewhere is, as long as its lease goes on."""
     if not row.lease_until:
         return False
-    lock = _LookedAtLock(store_url, row.run_id)
+    lock = HostLock(store_url, row.run_id)
     if row.host == lock.token:
         return lock.is_taken()
     return row.lease_until > SystemClock().now()
-
-
-class _LookedAtLock(HostLock):
-    """A lock that is looked at without being taken: who took it for a moment would keep an owner from it."""
-
-    def is_taken(self) -> bool:
-        """Whether another process has the lock."""
-        try:
-            file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return False
-        try:
-            wanted = (fcntl.F_WRLCK, os.SEEK_SET)
-            asked = struct.pack(_FLOCK, *wanted, 0, 0, 0) if _IS_LINUX else struct.pack(_FLOCK, 0, 0, 0, *wanted)
-            answer = struct.unpack(_FLOCK, fcntl.fcntl(file, fcntl.F_GETLK, asked))
-            return bool(answer[0 if _IS_LINUX else 3] != fcntl.F_UNLCK)
-        finally:
-            os.close(file)

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from cascade.adapters.telemetry.screen import Pane, screen_of
 from cascade.adapters.telemetry.wording import clocked, counted, harmless, per_second
+from cascade.control.kept_progress import kept_progress
 from cascade.control.run_view import view_of
 from cascade.runtime.clock import SystemClock
 from cascade.tools.command.arguments import JsonOption, StoreOption
@@ -23,6 +24,7 @@ from cascade.tools.command.tables import Column, stdout, table_of, write_table
 
 if TYPE_CHECKING:
     from cascade.control.run_view import RunView
+    from cascade.runtime.progress import RunProgress
     from cascade.spec.protocols import Store
     from cascade.spec.records import RunRow
 
@@ -31,6 +33,9 @@ _COLUMNS: Final = (
     Column("WORKFLOW", least=12, weight=60),
     Column("TIME", weight=80),
     Column("DONE", weight=90),
+    Column("ACTIVE", weight=85),
+    Column("RETRYING", weight=72),
+    Column("BLOCKED", weight=75),
     Column("FAILED", weight=70),
     Column("RATE", weight=50),
     Column("OWNER", least=12, weight=30),
@@ -56,8 +61,15 @@ def top(as_json: JsonOption = False, store: StoreOption = None) -> None:
 
 
 def _running(store: Store, clock: SystemClock) -> list[tuple[RunRow, RunView]]:
+    now = clock.now()
     running = [row for row in store.runs() if standing_of(row, store.url) is Standing.RUNNING]
-    return [(row, view_of(row, store.outline(row.run_id), clock.now())) for row in running]
+    settings = store.settings(now) if running else {}
+    views: list[tuple[RunRow, RunView]] = []
+    for row in running:
+        kept = kept_progress(settings, row.run_id)
+        told = None if kept is None else kept.progress
+        views.append((row, view_of(row, store.outline(row.run_id), now, told=told)))
+    return views
 
 
 def _draw(store: Store, clock: SystemClock) -> None:
@@ -92,13 +104,15 @@ def _rows(found: list[tuple[RunRow, RunView]], clock: SystemClock) -> list[list[
 
 
 def _row(row: RunRow, view: RunView, now: float) -> list[Text]:
-    failed = view.progress.failed
+    progress = view.progress
+    failed, waiting = progress.failed, _waiting(progress)
     error = view.errors[0] if view.errors else None
     return [
         Text(harmless(row.run_id, 10_000)),
         Text(harmless(workflow_of(row))),
         Text(clocked(now - row.created)),
-        Text(counted(view.progress.done)),
+        Text(f"{progress.done:,}/{progress.total:,}{'' if progress.is_complete else '+'}"),
+        *(Text(counted(calls) if calls else "") for calls in waiting.values()),
         Text(counted(failed), style="red" if failed else ""),
         Text(per_second(view.rate) if view.rate else ""),
         Text(harmless(row.owner)),
@@ -106,11 +120,20 @@ def _row(row: RunRow, view: RunView, now: float) -> list[Text]:
     ]
 
 
+def _waiting(progress: RunProgress) -> dict[str, int]:
+    """How many calls are made now, wait for their next attempt, and are held back; each is counted once."""
+    retrying = sum(calls for _, calls in progress.retrying)
+    blocked = sum(held.calls for held in progress.held_back or ())
+    return {"active": max(0, (progress.active or 0) - retrying - blocked), "retrying": retrying, "blocked": blocked}
+
+
 def _told(row: RunRow, view: RunView) -> dict[str, Any]:
     progress = view.progress
     return {
         **told_run(row, Standing.RUNNING),
+        "total": progress.total if progress.is_complete else None,
         "done": progress.done,
+        **_waiting(progress),
         "failed": progress.failed,
         "skipped": progress.skipped,
         "retries": view.retries,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from heapq import nlargest
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -112,13 +111,8 @@ def _look(store: Store, run_id: str, clock: SystemClock, newest: _Newest) -> _Se
     settings = store.settings(now)
     is_stopping = reason_to_cancel(settings, run_id) is not None
     limits = tuple(_limits(run_id, (kept.constraint for kept in kept_limits(store, now))))
-    view = view_of(row, records, now, is_stopping=is_stopping)
     kept = kept_progress(settings, run_id) if standing is Standing.RUNNING else None
-    if kept is not None:
-        # What the process itself tells is a second old, and has what the store does not know.
-        told = kept.progress
-        tasks = view.progress.tasks if told.tasks is None else told.tasks
-        view = view._replace(progress=replace(told, tasks=tasks, is_stopping=is_stopping or told.is_stopping))
+    view = view_of(row, records, now, is_stopping=is_stopping, told=None if kept is None else kept.progress)
     return _Seen(row, standing, records, view, () if kept is None else kept.calls, limits, lines)
 
 
