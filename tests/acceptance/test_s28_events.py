@@ -63,7 +63,7 @@ def test_the_whole_trace_of_a_chain() -> None:
 # S28
 def test_the_whole_trace_of_a_failure_in_a_run_that_stops() -> None:
     assert traced([double(fail(1)), double(3)]) == [
-        "run double,double",
+        "run double",
         "start fail#0",
         "Failed fail#0 ValueError: it failed",
         "skip double#1 RunStopped",
@@ -76,7 +76,7 @@ def test_the_whole_trace_of_a_failure_in_a_run_that_stops() -> None:
 def test_the_whole_trace_of_a_failure_in_a_run_that_goes_on() -> None:
     lines = traced([double(fail(1)), double(3)], on_failure="continue")
     assert lines[:-1] == [
-        "run double,double",
+        "run double",
         "start fail#0",
         "Failed fail#0 ValueError: it failed",
         "skip double#1 UpstreamFailed",

@@ -463,7 +463,8 @@ def _refuse_uncalled(target: Any) -> None:
 
 
 def _target_names(graph: Graph) -> tuple[str, ...]:
+    """The names of what is asked for, each once."""
     target = graph.lazies[graph.target]
     if isinstance(target, Gathered):
-        return tuple(lazy.name for lazy in target.packed.lazies)
+        return tuple(dict.fromkeys(lazy.name for lazy in target.packed.lazies))
     return (target.name,)

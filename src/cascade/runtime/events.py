@@ -44,7 +44,7 @@ class RunStarted(Event):
     """A run has been validated and is about to start its first node.
 
     Attributes:
-        target_tasks: the names of what was asked for.
+        target_tasks: the names of what was asked for, each once.
         params: the parameters that were given.
     """
 
