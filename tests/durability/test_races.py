@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import warnings
 from pathlib import Path
@@ -160,6 +162,27 @@ def test_a_forked_process_has_none_of_the_locks_of_its_parent(tmp_path: Path) ->
     os.waitpid(child, 0)
     for end in (ask, answer, given, told):
         os.close(end)
+
+
+def test_to_look_at_a_lock_takes_it_from_nobody(tmp_path: Path) -> None:
+    lock = HostLock("store", "run", tmp_path)
+    program = "import pathlib, sys; from cascade.runtime.durability.host_lock import HostLock as Lock; "
+    program += "lock = Lock('store', 'run', pathlib.Path(sys.argv[1])); print(lock.is_taken(), lock.take())"
+
+    def elsewhere() -> str:
+        return subprocess.run(
+            [sys.executable, "-c", program, tmp_path], capture_output=True, check=True
+        ).stdout.decode()
+
+    assert not lock.is_taken()
+    assert elsewhere() == "False True\n"
+    assert lock.take()
+    # A process that closes a file gives back all its locks on it.
+    assert lock.is_taken()
+    assert HostLock("store", "run", tmp_path).is_taken()
+    assert elsewhere() == "True False\n"
+    lock.release()
+    assert not lock.is_taken()
 
 
 STOPS = (

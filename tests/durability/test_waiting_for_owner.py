@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import io
 import json
 import logging
 import math
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 import cascade as cs
+from cascade.adapters.telemetry import TerminalReporter
 from cascade.runtime.clock import SystemClock
 from cascade.runtime.durability.host_lock import HostLock
 from cascade.runtime.events import RunBlocked, RunStarted
@@ -147,6 +149,19 @@ def test_a_run_tells_on_stderr_why_it_does_not_begin(
     assert len(told) == 1
 
 
+def test_the_terminal_keeps_nothing_of_a_run_that_does_not_begin(elsewhere: Elsewhere) -> None:  # S29
+    told = io.StringIO()
+
+    async def act(engine: cs.Engine) -> dict[str, Any]:
+        with TerminalReporter(engine, stream=told) as reporter:
+            with pytest.raises(cs.RunTimeoutError):
+                await engine.run(answer(), run_id="run", timeout=RUNS_OUT / 2)
+            return dict(reporter._standings)
+
+    assert elsewhere.run(act) == {}
+    assert "blocked run run" in told.getvalue()
+
+
 def test_at_warning_it_is_silent(elsewhere: Elsewhere, capsys: pytest.CaptureFixture[str]) -> None:  # S29
     options: Any = {"run_id": "run", "store": elsewhere.url, "clock": elsewhere.clock}
     assert cs.run(answer(), log_level="WARNING", **options) == 42
@@ -213,6 +228,20 @@ def test_an_engine_ends_the_wait_from_any_thread(elsewhere: Elsewhere) -> None: 
 
     elsewhere.run(act, clock)
     elsewhere.check_is_untouched()
+
+
+def test_to_cancel_a_run_that_turns_out_to_have_finished_cancels_no_other_of_its_id(tmp_path: Path) -> None:  # S20
+    async def main() -> None:
+        async with cs.create_engine(store=tmp_path / "flows.db") as engine:
+            assert await engine.run(answer(), run_id="run") == 42
+            assert not engine.cancel("run")
+            assert await engine.run(answer(), run_id="run") == 42
+            store = open_store(tmp_path / "flows.db")
+            assert store.remove("run")
+            store.close()
+            assert await engine.run(answer(), run_id="run") == 42
+
+    asyncio.run(main())
 
 
 def test_a_handle_ends_the_wait(elsewhere: Elsewhere) -> None:  # S20

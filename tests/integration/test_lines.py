@@ -57,6 +57,7 @@ FLOW = """
         for number in range(5_000):
             print(f"again {number}", end="\\r", file=sys.stderr)
         print("windows", end="\\r\\n")
+        print("twice", end="\\r\\r\\n")
 
     drawn = bar()
     bad = cs.task(int, name="bad")("no")  # line of bad
@@ -221,4 +222,4 @@ def test_watch_tells_an_error_with_the_line_where_the_task_was_called(folder: Pa
 def test_of_a_bar_that_draws_itself_again_the_last_state_is_kept(cascade: Cascade) -> None:
     assert cascade("run", "flow.py:drawn", "--run-id", "r", "--log-level", "CRITICAL")[0] == 0
     told = [(line["source"], line["text"]) for line in lines_of(cascade)]
-    assert told == [("stdout", "done 4999"), ("stdout", "windows"), ("stderr", "again 4999")]
+    assert told == [("stdout", "done 4999"), ("stdout", "windows"), ("stdout", "twice"), ("stderr", "again 4999")]

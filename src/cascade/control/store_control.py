@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from cascade.control.kept_cancels import forget_cancel, reason_to_cancel
 from cascade.control.kept_limits import kept_limit, limit_texts
-from cascade.control.kept_progress import forget_progress, keep_progress
+from cascade.control.kept_progress import SECONDS_KEPT, forget_progress, keep_progress
 from cascade.control.shared_limits import SharedLimits
 from cascade.runtime.clock import SystemClock
 from cascade.spec.exceptions import DeclarationError, StoreError
@@ -61,8 +61,12 @@ class StoreControl:
         self._shared = SharedLimits(engine.constraints, lambda: self._writer, engine.clock, holder, lease)
 
     @asynccontextmanager
-    async def over(self, run_id: str) -> AsyncGenerator[None]:
+    async def over(self, run_id: str, *, had_owner: bool) -> AsyncGenerator[None]:
         """For its time, obey for a run; what was said before it began is in force when this is entered.
+
+        Args:
+            run_id: the run.
+            had_owner: whether it had an owner before this one, who may have been killed and left behind what was told.
 
         Raises:
             StoreError: the store failed for good.
@@ -81,7 +85,7 @@ class StoreControl:
             self._runs.discard(run_id)
             if timer is not None:
                 timer.cancel()
-            if run_id in self._told:
+            if had_owner or run_id in self._told:
                 self._writer.post(partial(self._forget, run_id))
             if not self._runs:
                 self._writer.post(self._rest)
@@ -103,12 +107,20 @@ class StoreControl:
         began = self._clock.monotonic()
         if began < self._next_telling:
             return
-        for strategy in tuple(self._engine.under_way):
-            if strategy.run.id in self._runs:
-                self._told.add(strategy.run.id)
-                keep_progress(self._durable.store, strategy, self._engine.clock.now())
-        took = self._clock.monotonic() - began
-        self._next_telling = began + max(_BETWEEN_TELLINGS, took / _MOST_OF_TIME)
+        try:
+            for strategy in tuple(self._engine.under_way):
+                run_id = strategy.run.id
+                # First it is noted, then looked: a run that ends meanwhile does that the other way round.
+                self._told.add(run_id)
+                if run_id in self._runs:
+                    keep_progress(self._durable.store, strategy, self._engine.clock.now())
+                else:
+                    self._told.discard(run_id)
+        finally:
+            ended = self._clock.monotonic()
+            pause = max(_BETWEEN_TELLINGS, (ended - began) / _MOST_OF_TIME)
+            # One that had to wait for the store must not have the next one come too late.
+            self._next_telling = ended + min(pause, SECONDS_KEPT / 2)
 
     def _forget(self, run_id: str) -> None:
         self._told.discard(run_id)

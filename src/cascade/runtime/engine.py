@@ -49,8 +49,13 @@ if TYPE_CHECKING:
     class RunControl(Protocol):
         """Obeys what people say about runs, wherever they say it."""
 
-        def over(self, run_id: str) -> AbstractAsyncContextManager[None]:
-            """For its time, obey for a run; what was said before it began is in force when this is entered."""
+        def over(self, run_id: str, *, had_owner: bool) -> AbstractAsyncContextManager[None]:
+            """For its time, obey for a run; what was said before it began is in force when this is entered.
+
+            Args:
+                run_id: the run.
+                had_owner: whether it had an owner before this one.
+            """
             ...
 
 
@@ -242,6 +247,7 @@ class Engine:
                 )
             finished, value = await session.result()
             if finished:
+                self.openings.take_reason(run_id)
                 return value
         journal = None if session is None else session.begin(waits=durability == "committed")
         try:
@@ -325,7 +331,7 @@ class Engine:
     def _controlled(self, run: Run) -> AbstractAsyncContextManager[None]:
         if self._control is None or run.journal is None:
             return nullcontext()
-        return self._control.over(run.id)
+        return self._control.over(run.id, had_owner=run.journal.epoch > 1)
 
     def _alarm(self, run: Run, strategy: GraphExecutionStrategy, over: Over | None) -> Timer | None:
         if over is None:

@@ -37,6 +37,7 @@ class MapExecution:
         is_plain: whether the values of a row are all the arguments of a call, by position.
         exhausted: whether no further row will be pulled.
         total: how many rows there are, if that is known.
+        failures: how many items have failed.
         scope: what a durable run calls the map's items together.
         recalled: the items that have ended before, in a durable run that goes on.
     """
@@ -54,6 +55,7 @@ class MapExecution:
         "_waiting",
         "began",
         "exhausted",
+        "failures",
         "index",
         "is_plain",
         "is_quick",
@@ -102,6 +104,7 @@ class MapExecution:
         self._ended = False
         self._error: BaseException | None = None
         self._failed_at = -1
+        self.failures = 0
         self._args = tuple(args)
         self._kwargs = kwargs
         self._labels, ordered = by_position(lazy, inputs)
@@ -221,6 +224,7 @@ class MapExecution:
         with self._lock:
             if self._failed_at < 0 or place < self._failed_at:
                 self._failed_at, self._error = place, error
+            self.failures += 1
             self._open -= 1
             self.exhausted = True
             ends = self._ends()

@@ -200,7 +200,9 @@ class Prints:
 
 def _overwritten(line: str) -> str:
     """What a line shows in the end: a bar goes back to its beginning and draws itself again."""
-    return line[line.rfind("\r", 0, -1) + 1 :]
+    shown = line.rstrip("\r")
+    # Where it has gone back at last, what comes next may overwrite it.
+    return shown[shown.rfind("\r") + 1 :] + line[len(shown) : len(shown) + 1]
 
 
 def _cut(text: str) -> str:

@@ -211,7 +211,7 @@ class Places:
         scheduler, index = mapping.scheduler, mapping.index
         with self._lock:
             scheduler.maps.pop(index, None)
-            self._strategy.past.add_map(scheduler, index, mapping.done, failed=kind == "failed")
+            self._strategy.past.add_map(scheduler, index, mapping.done, mapping.failures)
         if kind == "value":
             self._run.teller.finished(scheduler, index, mapping.lazy.name, mapping.began, result=payload)
             if self._run.journal is not None:

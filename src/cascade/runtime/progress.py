@@ -107,7 +107,7 @@ class Past:
             before that, so that it costs nothing where nobody does.
     """
 
-    __slots__ = ("_map_sizes", "by_name", "done", "failed", "skipped", "target")
+    __slots__ = ("_maps", "by_name", "done", "failed", "skipped", "target")
 
     def __init__(self) -> None:
         self.done = 0
@@ -115,12 +115,12 @@ class Past:
         self.failed = 0
         self.target = ""
         self.by_name: dict[str, _Tally] | None = None
-        self._map_sizes: dict[Scheduler, dict[int, int]] = {}
+        self._maps: dict[Scheduler, dict[int, tuple[int, int]]] = {}
 
-    def size_of_map(self, scheduler: Scheduler, index: int) -> int:
-        """How many items a map had that has ended; zero where that was not noted."""
-        sizes = self._map_sizes.get(scheduler)
-        return 0 if sizes is None else sizes.get(index, 0)
+    def items_of_map(self, scheduler: Scheduler, index: int) -> tuple[int, int]:
+        """How many items a map had that has ended, and how many of them have failed; zero where that was not noted."""
+        maps = self._maps.get(scheduler)
+        return (0, 0) if maps is None else maps.get(index, (0, 0))
 
     def _add_names(self, scheduler: Scheduler, by_name: dict[str, _Tally]) -> None:
         lanes = scheduler.plan.lanes
@@ -134,7 +134,7 @@ class Past:
                     continue
                 tally = by_name[lazy.name] = _Tally()
             if lane == MAP:
-                tally.past_items += self.size_of_map(scheduler, index)
+                tally.add_past(*self.items_of_map(scheduler, index))
                 continue
             tally.total += 1
             if index in scheduler.skipped:
@@ -143,7 +143,7 @@ class Past:
                 tally.failed += 1
             else:
                 tally.done += 1
-        self._map_sizes.pop(scheduler, None)
+        self._maps.pop(scheduler, None)
 
     def add_graph(self, scheduler: Scheduler) -> None:
         """Take in a graph that is given up; with the lock of the run."""
@@ -156,10 +156,10 @@ class Past:
             self.skipped += skipped
             self.failed += failed
 
-    def add_map(self, scheduler: Scheduler, index: int, items: int, *, failed: bool) -> None:
+    def add_map(self, scheduler: Scheduler, index: int, items: int, failed: int) -> None:
         """Take in the items of a map that has ended; with the lock of the run."""
         if self.by_name is not None:
-            self._map_sizes.setdefault(scheduler, {})[index] = items
+            self._maps.setdefault(scheduler, {})[index] = items, failed
         self.done += items - failed
         self.failed += failed
 
@@ -222,15 +222,15 @@ def _with_past(by_name: dict[str, _Tally] | None, past: Past) -> dict[str, _Tall
         past.by_name = {}
     if by_name is None:
         return None
-    found = {name: _Tally() for name in (*_taken(past.by_name), *by_name)}
+    found: dict[str, _Tally] = {}
     for source in (past.by_name, by_name):
-        for name in _taken(source):
-            found[name].add(source[name])
+        for name, tally in _taken(source.items()):
+            found.setdefault(name, _Tally()).add(tally)
     return found
 
 
 class _Tally:
-    __slots__ = ("active", "done", "failed", "is_complete", "past_items", "skipped", "total")
+    __slots__ = ("active", "done", "failed", "is_complete", "past_failed", "past_items", "skipped", "total")
 
     def __init__(self) -> None:
         self.total = 0
@@ -240,6 +240,12 @@ class _Tally:
         self.failed = 0
         self.is_complete = True
         self.past_items = 0
+        self.past_failed = 0
+
+    def add_past(self, items: int, failed: int) -> None:
+        """Count the items of a map that has ended, which are in the totals of the past already."""
+        self.past_items += items
+        self.past_failed += failed
 
     def add(self, other: _Tally) -> None:
         self.total += other.total
@@ -248,11 +254,12 @@ class _Tally:
         self.skipped += other.skipped
         self.failed += other.failed
         self.is_complete = self.is_complete and other.is_complete
-        self.past_items += other.past_items
+        self.add_past(other.past_items, other.past_failed)
 
     def named(self, name: str) -> TaskProgress:
-        total, done = self.total + self.past_items, self.done + self.past_items
-        return TaskProgress(name, total, done, self.active, self.skipped, self.failed, self.is_complete)
+        total, failed = self.total + self.past_items, self.failed + self.past_failed
+        done = self.done + self.past_items - self.past_failed
+        return TaskProgress(name, total, done, self.active, self.skipped, failed, self.is_complete)
 
 
 def _look_closely(scheduler: Scheduler, by_name: dict[str, _Tally], past: Past) -> None:
@@ -273,11 +280,17 @@ def _look_closely(scheduler: Scheduler, by_name: dict[str, _Tally], past: Past) 
             # What counts of a map is its items: those of maps under way are counted by the map, and those
             # of maps that have ended are in the totals of the past.
             if isinstance(value, list):
-                tally.past_items += len(cast(list[object], value))
-            elif items := past.size_of_map(scheduler, index):
-                tally.past_items += items
-            elif (
-                value is MISSING and uses[index] and index not in maps and index not in skipped and index not in failed
+                tally.add_past(len(cast(list[object], value)), 0)
+                continue
+            items, failures = past.items_of_map(scheduler, index)
+            tally.add_past(items, failures)
+            if (
+                value is MISSING
+                and not items
+                and uses[index]
+                and index not in maps
+                and index not in skipped
+                and index not in failed
             ):
                 tally.is_complete = False
             continue
@@ -311,11 +324,13 @@ def _look_from_afar(scheduler: Scheduler, total: _Tally) -> None:
 
 
 def _look_at_map(mapping: MapExecution, tally: _Tally) -> None:
-    # In this order, because the number of rows grows before that of open ones does.
+    # In this order, because the number of rows grows before that of open ones does, and an item fails before it ends.
+    failures = mapping.failures
     done = mapping.done
     pulled = mapping.pulled
     tally.total += pulled if mapping.total is None else mapping.total
-    tally.done += done
+    tally.done += max(0, done - failures)
+    tally.failed += failures
     tally.active += max(0, pulled - done - len(mapping.items))
     if mapping.total is None:
         tally.is_complete = False

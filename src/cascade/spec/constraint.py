@@ -224,7 +224,7 @@ def calls_per_second(rate: Any) -> float:
     if not _is_positive(number):
         raise DeclarationError(
             "a rate must be a number of calls a second above 0, or a text such as '5/s', '10/m', '2/h' or "
-            f"'100/d', got {rate!r}; to let no call start use GlobalConstraint.pause(scope)"
+            f"'100/d', got {rate!r}; to let no call start, pause the scope"
         )
     return float(number)
 

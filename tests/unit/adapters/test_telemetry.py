@@ -23,10 +23,12 @@ from cascade.adapters.telemetry.wording import harmless
 from cascade.runtime import events
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.clock import SystemClock
+from cascade.runtime.held_back import HeldBack
 from cascade.runtime.progress import (
     CallUnderWay,
     RunProgress,
     TaskProgress,
+    _Tally,
     calls_under_way,
     progress_of,
     progress_of_run,
@@ -433,6 +435,41 @@ def test_progress_tells_failures_in_a_run_that_goes_on():  # S15 S29
     assert engine.under_way == set()
 
 
+def test_progress_tells_the_items_of_a_map_that_have_failed():  # S15 S17 S29
+    seen = []
+
+    async def main():
+        all_here, rest = asyncio.Event(), asyncio.Event()
+
+        @cs.task
+        async def item(x):
+            if x == 5:
+                all_here.set()
+            await all_here.wait()
+            if x < 2:
+                raise ValueError(x)
+            await rest.wait()
+
+        async with cs.create_engine() as engine:
+            run = asyncio.ensure_future(engine.run([item.map(x=range(6)), one()], on_failure="continue"))
+            async with asyncio.timeout(30):
+                while not (seen and seen[0].failed == 2):
+                    await asyncio.sleep(0)
+                    seen[:] = progress_of(engine)
+            (strategy,) = engine.under_way
+            rest.set()
+            with pytest.raises(ExceptionGroup):
+                await run
+            return progress_of_run(strategy)
+
+    after = asyncio.run(main())
+    tasks = {task.name: task for task in seen[0].tasks}
+    assert (tasks["item"].total, tasks["item"].done, tasks["item"].active, tasks["item"].failed) == (6, 0, 4, 2)
+    tasks = {task.name: task for task in after.tasks}
+    assert tasks["item"] == TaskProgress("item", 6, 4, 0, 0, 2, True)
+    assert (after.total, after.done, after.failed) == (7, 5, 2)
+
+
 # Standing.
 
 
@@ -601,6 +638,45 @@ def test_rows_keep_what_graphs_that_have_ended_came_to():  # S18 S29
     assert (rows["many"].done, rows["many"].total) == (5 + 4 * 10, 5 + 4 * 10)
     # What the last turn returned is one plain call, made in its place without a graph.
     assert (rows["turn"].done, rows["turn"].active) == (4, 1)
+
+
+def test_progress_is_told_also_while_graphs_end():  # S29
+    class Growing(dict):
+        def late(self):
+            self[f"late{len(self)}"] = _Tally()
+
+        def __iter__(self):
+            yield from list(super().__iter__())
+            self.late()
+
+        def items(self):
+            yield from list(super().items())
+            self.late()
+
+    engine = cs.create_engine()
+    found = []
+
+    @cs.task
+    def looked_at():
+        (strategy,) = engine.under_way
+        strategy.past.by_name = Growing()
+        found.append(progress_of_run(strategy))
+
+    async def main():
+        async with engine:
+            await engine.run(looked_at())
+
+    asyncio.run(main())
+    assert "looked_at" in [task.name for task in found[0].tasks]
+
+
+def test_the_calls_of_nested_runs_that_wait_are_none_of_the_active_ones():  # S29
+    standing = Standing(0.0)
+    own = progress(0, 4, active=3, held_back=(HeldBack("train", "waiting for gpu", 1),), retrying=(("get", 1),))
+    inner = progress(0, 6, active=6, held_back=(HeldBack("train", "waiting for gpu", 4),), retrying=(("get", 2),))
+    standing.update(own, 1.0, [inner])
+    assert standing.active == 1
+    assert standing.waits() == ["3 waiting to be tried again", "5 blocked: waiting for gpu"]
 
 
 def test_work_that_makes_work_has_no_estimate():

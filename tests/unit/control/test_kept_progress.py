@@ -7,12 +7,13 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import cascade as cs
 from cascade.adapters.telemetry.standing import Standing
-from cascade.control.kept_progress import KeptProgress, kept_progress
+from cascade.control.kept_progress import SECONDS_KEPT, KeptProgress, kept_progress
 from cascade.runtime.clock import SystemClock
 from cascade.runtime.held_back import HeldBack
 from cascade.runtime.progress import RunProgress, TaskProgress
@@ -20,6 +21,7 @@ from cascade.spec.protocols import Store
 from cascade.spec.records import RunRow
 from cascade.stores import open_store
 from cascade.tools.command import top, watch
+from cascade.tools.command.rm import remove
 
 pytestmark = pytest.mark.needs_extra("cli", "sqlite")
 
@@ -81,6 +83,51 @@ def test_who_watches_learns_what_is_active_retrying_and_blocked(store: Store, tm
     assert call.declared_at[0].endswith("test_kept_progress.py")
     # Who has ended tells nothing.
     assert not [key for key in store.settings(0.0) if key.startswith("progress:")]
+
+
+@cs.task
+def once(failures: str) -> int:
+    if Path(failures).exists():
+        raise ConnectionError("refused")
+    return 1
+
+
+def test_what_a_killed_process_has_told_is_gone_when_another_one_is_through(store: Store, tmp_path: Path) -> None:
+    failures = tmp_path / "failures"
+    failures.touch()
+    options: Any = {"run_id": "r", "store": tmp_path / "runs.db", "log_level": "CRITICAL"}
+    with pytest.raises(ConnectionError):
+        cs.run(once(str(failures)), **options)
+    # As of a process that was killed: nobody has taken it away, and by now it is not believed any more.
+    store.put_setting("progress:r", "{}", 1.0)
+    failures.unlink()
+    assert cs.run(once(str(failures)), **options) == 1
+    assert store.settings(0.0) == {}
+
+
+def test_what_a_killed_process_has_told_goes_with_its_run(store: Store) -> None:
+    row = RunRow("r", "running", 0, "elsewhere", "process 7 on moon", 1.0, 100.0, 100.0, "train", b"", None, None)
+    assert store.claim(row, over=None) is not None
+    store.put_setting("progress:r", "{}", 1.0)
+    remove(store, "r")
+    assert store.settings(0.0) == {}
+
+
+def test_a_store_that_was_slow_once_is_told_again_before_what_was_told_expires(tmp_path: Path) -> None:
+    class Slow(SystemClock):
+        moments = iter([100.0, 101.3])
+
+        def monotonic(self) -> float:
+            return next(self.moments)
+
+    async def main() -> float:
+        async with cs.create_engine(store=tmp_path / "runs.db") as engine:
+            control: Any = engine._control
+            control._clock = Slow()
+            control._tell()
+            return float(control._next_telling)
+
+    assert 102.3 <= asyncio.run(main()) < 101.3 + SECONDS_KEPT
 
 
 def test_watch_and_top_show_it_of_a_run_that_another_process_has(store: Store) -> None:

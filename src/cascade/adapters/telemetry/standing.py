@@ -58,6 +58,7 @@ class Standing:
         self.slowest = Slowest()
         self._retries_by_name: dict[str, int] = {}
         self._told_reasons: dict[str, int] = {}
+        self._held_back = 0
         self._samples: deque[tuple[float, int]] = deque()
         self._grew = began
         self._total = 0
@@ -87,6 +88,7 @@ class Standing:
         if progress.tasks is not None:
             self._keep_rows((*progress.tasks, *(task for inner in nested for task in inner.tasks or ())))
         if progress.held_back is not None:
+            self._held_back = sum(held.calls for held in progress.held_back)
             self.blocked.clear()
             self.reasons.clear()
             for seen in (progress, *nested):
@@ -138,8 +140,10 @@ class Standing:
     def active(self) -> int:
         """How many calls are being made, or wait for nothing but somebody to make them."""
         progress = self.progress
-        waiting = self.blocked.total() + self.retrying.total()
-        return 0 if progress is None or progress.active is None else max(0, progress.active - waiting)
+        if progress is None or progress.active is None:
+            return 0
+        # What waits in nested runs is none of this run's own calls.
+        return max(0, progress.active - self._held_back - sum(calls for _, calls in progress.retrying))
 
     def note(self, event: Event) -> str | None:
         """Count a trouble; what to say besides it, or `None` if it was said often enough before."""

@@ -137,9 +137,12 @@ class TerminalReporter:
                 self._take_end(event)
                 if self._level > Level.DEBUG:
                     return
-            # What happens in a run that a call has started happens in that call.
-            standing = self._standing_of(self._own.outermost_of(event.run_id) or event.run_id)
-            said = standing.note(event)
+            said: str | None = ""
+            # Nothing is kept of a run that has not begun, and may never.
+            if not isinstance(event, RunBlocked):
+                # What happens in a run that a call has started happens in that call.
+                standing = self._standing_of(self._own.outermost_of(event.run_id) or event.run_id)
+                said = standing.note(event)
             if isinstance(event, TaskLogged):
                 self._print(logged(event), level_of(event))
             elif said is not None and not (self._is_terminal and isinstance(event, TaskBlocked)):

@@ -72,18 +72,22 @@ class HostLock:
         return os.path.samestat(there, os.fstat(file))
 
     def is_taken(self) -> bool:
-        """Whether another process has the lock; who took it to find out would keep an owner from it for a moment."""
-        try:
-            file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return False
-        try:
-            wanted = (fcntl.F_WRLCK, os.SEEK_SET)
-            asked = struct.pack(_FLOCK, *wanted, 0, 0, 0) if _IS_LINUX else struct.pack(_FLOCK, 0, 0, 0, *wanted)
-            answer = struct.unpack(_FLOCK, fcntl.fcntl(file, fcntl.F_GETLK, asked))
-            return bool(answer[0 if _IS_LINUX else 3] != fcntl.F_UNLCK)
-        finally:
-            os.close(file)
+        """Whether a process has the lock; who took it to find out would keep an owner from it for a moment."""
+        with _guard:
+            if self.token in _held:
+                # To close the file, whoever has opened it in this process, would give the lock back.
+                return True
+            try:
+                file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                return False
+            try:
+                wanted = (fcntl.F_WRLCK, os.SEEK_SET)
+                asked = struct.pack(_FLOCK, *wanted, 0, 0, 0) if _IS_LINUX else struct.pack(_FLOCK, 0, 0, 0, *wanted)
+                answer = struct.unpack(_FLOCK, fcntl.fcntl(file, fcntl.F_GETLK, asked))
+                return bool(answer[0 if _IS_LINUX else 3] != fcntl.F_UNLCK)
+            finally:
+                os.close(file)
 
     def release(self) -> None:
         """Give the lock back; may be called twice."""

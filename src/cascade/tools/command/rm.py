@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cascade.adapters.telemetry.wording import counted, harmless
+from cascade.control.kept_progress import forget_progress
 from cascade.runtime.durability.host_lock import HostLock
 from cascade.spec.exceptions import RunOwnedError
 from cascade.tools.command.arguments import RunArgument, StoreOption
@@ -51,6 +52,7 @@ def remove(store: Store, run_id: str) -> None:
             owner = "" if found is None else found.owner
             raise RunOwnedError(run_id, owner, "it is running; stop it first, or wait until it has finished")
         store.remove(run_id)
+        forget_progress(store, run_id)
     finally:
         lock.release()
 

@@ -110,7 +110,10 @@ def _reasons(place: Place, record: Record) -> Iterator[str]:
     elif record.kind == "continues":
         yield f"it returned {harmless(record.name)} in turn {counted(record.turn)}, which is computed in its place"
     else:
-        if record.ended > record.began:
+        if record.kind == "mapped":
+            # Its items may have been journaled by earlier processes, and its own call is nobody's.
+            yield f"its items had all ended at {shown_moment(record.ended)}"
+        elif record.ended > record.began:
             yield f"nothing was journaled under its structural id, so it was called; the end{attempt} was at {when}"
         else:
             yield f"its value came from its cache, or from what its call had returned, at {shown_moment(record.ended)}"

@@ -44,7 +44,8 @@ def test_memory_that_cannot_grow_on_a_full_disk_is_a_full_disk(
 
 def test_a_folder_in_the_place_of_the_file_is_called_one(tmp_path: Path) -> None:
     said = opened(tmp_path, sqlite3.SQLITE_CANTOPEN)
-    assert "a folder cannot be opened as a store; name a file" in said
+    assert "cannot open it: a folder cannot be opened as a store; name a file" in said
+    assert said.count("cannot open it") == 1
     assert "permission" not in said
 
 

@@ -544,6 +544,19 @@ def test_why_says_what_became_of_a_node(flow: Folder, node: str, told: str) -> N
     assert flow.cascade("why", "r", labels[label]["node"][:12]).stdout == done.stdout
 
 
+def test_why_does_not_say_that_a_map_was_called_whose_items_were_reused(flow: Folder) -> None:  # S27
+    (flow.path / "fail").touch()
+    flow.cascade("run", "flow.py:both", "--run-id", "r", "--on-failure", "continue")
+    (flow.path / "fail").unlink()
+    assert flow.cascade("resume", "r").exit_code == 0
+    places = json.loads(flow.cascade("show", "r", "--json").stdout)["places"]
+    mapped = next(place["label"] for place in places if place["kind"] == "mapped")
+    told = flow.cascade("why", "r", mapped).stdout
+    assert "its items had all ended at " in told
+    assert "so it was called" not in told
+    assert "so it was called" in flow.cascade("why", "r", f"{mapped}[0]").stdout
+
+
 def test_why_explains_a_cache(folder: Folder) -> None:  # S25
     source = """
         import cascade as cs

@@ -181,6 +181,10 @@ class SqliteDatabase:
         if self._cursor is None:
             try:
                 self._connect()
+            except StoreError:
+                # An `OSError` too, which tells already what is wrong.
+                self.close()
+                raise
             except (self._driver.Error, UnicodeDecodeError, OSError) as error:
                 self.close()
                 self._fail("open it", error)
