@@ -65,7 +65,7 @@ def view_of(
     since = now - SECONDS_OF_RATE
     for record in records:
         # Of a map its items are the calls; what concerns the whole run is none.
-        if record.scope == ROOT or record.kind == "mapped":
+        if record.scope == ROOT or record.is_of_map:
             continue
         by_name.setdefault(record.name, Counter())[record.kind] += 1
         retries += record.attempt - 1

@@ -215,10 +215,12 @@ class Places:
         if kind == "value":
             self._run.teller.finished(scheduler, index, mapping.lazy.name, mapping.began, result=payload)
             if self._run.journal is not None:
-                self._run.journal.mapped(mapping, mapping.began)
+                self._run.journal.mapped(mapping)
             self.conclude(scheduler, index, payload, due, journaled=False)
         else:
             self._run.teller.finished(scheduler, index, mapping.lazy.name, mapping.began, error=payload)
+            if self._run.journal is not None:
+                self._run.journal.mapped(mapping, payload)
             self._fail_place(scheduler, index, payload, due)
 
     def _close(self, scheduler: Scheduler, due: Due) -> None:

@@ -48,6 +48,11 @@ class Record(NamedTuple):
     payload: bytes | None
     inner: bytes | None
 
+    @property
+    def is_of_map(self) -> bool:
+        """Whether it is that of a map, whose items have records of their own and are what counts."""
+        return self.kind == "mapped" or (self.kind == "failed" and self.inner is not None)
+
 
 class RunRow(NamedTuple):
     """What a store knows of a run as a whole.

@@ -206,11 +206,13 @@ class Journal:
         """Hold up a worker thread whose calls end faster than the store writes."""
         self._writer.wait_for_room()
 
-    def mapped(self, mapping: MapExecution, began: float) -> None:
-        """Note that all items of a map have ended: its value is theirs."""
-        record = self._record(
-            mapping.scheduler, mapping.index, "mapped", began, 1, None, f"{len(mapping.results)} items"
-        )
+    def mapped(self, mapping: MapExecution, error: BaseException | None = None) -> None:
+        """Note that all items of a map have ended: its value is theirs, and so is its failure."""
+        place = mapping.scheduler, mapping.index
+        if error is None:
+            record = self._record(*place, "mapped", mapping.began, 1, None, f"{len(mapping.results)} items")
+        else:
+            record = self._record(*place, "failed", mapping.began, 1, None, _declared(*place), describe_error(error))
         self._submit(Entry(self, record._replace(inner=mapping.scope)))
 
     def skipped(self, parent: Continuation, place: int, reason: str) -> None:
@@ -227,9 +229,9 @@ class Journal:
         """
         if began is None and parent.key_of(place) in self._kept:
             return
-        at = declared_at(parent, place)
-        where = None if at is None else f"declared at {at[0]}:{at[1]}"
-        record = self._record(parent, place, "failed", began, attempt, None, where, describe_error(error))
+        record = self._record(
+            parent, place, "failed", began, attempt, None, _declared(parent, place), describe_error(error)
+        )
         self._submit(Entry(self, record))
 
     def continues(
@@ -431,6 +433,12 @@ class Journal:
 def status_after(error: BaseException) -> RunStatus:
     """How a run stands that an error has ended."""
     return "cancelled" if is_cancellation(error) else "failed"
+
+
+def _declared(parent: Continuation, place: int) -> str | None:
+    """Where people find a call that has failed."""
+    at = declared_at(parent, place)
+    return None if at is None else f"declared at {at[0]}:{at[1]}"
 
 
 def _nothing() -> None:

@@ -95,7 +95,7 @@ def prospects(graph: Graph, records: list[Record]) -> Iterator[Prospect]:
             if record is not None:
                 yield Prospect(node.id, "reused", "the run has left its first graph behind")
             continue
-        if record is None:
+        if record is None or (record.is_of_map and record.kind == "failed"):
             items = scope_of_items(ROOT_GRAPH, key)
             if inside[items] or failed[items]:
                 fate: Fate = "goes on" if inside[items] else "runs"

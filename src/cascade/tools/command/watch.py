@@ -255,7 +255,10 @@ def _slowest(seen: _Seen) -> Iterator[str]:
     calls = [
         (record.ended - record.began, place.path)
         for place in all_places(tree_of(seen.records))
-        if (record := place.record) is not None and record.scope != ROOT and record.kind not in ("mapped", "skipped")
+        if (record := place.record) is not None
+        and record.scope != ROOT
+        and record.kind != "skipped"
+        and not record.is_of_map
     ]
     for seconds, path in nlargest(MOST, calls):
         if seconds >= duration * LEAST_SHARE:

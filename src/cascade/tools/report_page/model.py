@@ -195,7 +195,7 @@ def is_map(place: Place) -> bool:
     record = place.record
     if record is None:
         return True
-    return record.kind == "mapped" or (bool(place.inside) and place.inside[0].title.startswith("["))
+    return record.is_of_map or (bool(place.inside) and place.inside[0].title.startswith("["))
 
 
 def _is_source_of_error(place: Place) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -555,6 +556,22 @@ def test_why_does_not_say_that_a_map_was_called_whose_items_were_reused(flow: Fo
     assert "its items had all ended at " in told
     assert "so it was called" not in told
     assert "so it was called" in flow.cascade("why", "r", f"{mapped}[0]").stdout
+
+
+def test_a_map_with_items_that_failed_has_failed_and_is_known_by_its_name(flow: Folder) -> None:  # S15 S17 S27
+    flow.write("flow.py", FLOW.replace('if os.path.exists("fail")', 'if page == "page bb" and os.path.exists("fail")'))
+    (flow.path / "fail").touch()
+    flow.cascade("run", "flow.py:main", "--run-id", "r", "--on-failure", "continue")
+    shown = flow.cascade("show", "r").stdout
+    assert "not ended" not in shown
+    assert re.search(r"measure#2 +failed", shown)
+    for node in ("measure#2", "measure#2[1]"):
+        assert "ValueError: no luck" in flow.cascade("why", "r", node).stdout
+    told = flow.cascade("resume", "r", "--explain").stdout
+    assert re.search(r"measure#2 +goes on +1 item ended before and are reused; 1 of it failed before", told)
+    (flow.path / "fail").unlink()
+    assert flow.cascade("resume", "r").stdout == "sum 13\n"
+    assert re.search(r"measure#2 +done", flow.cascade("show", "r").stdout)
 
 
 def test_why_explains_a_cache(folder: Folder) -> None:  # S25
