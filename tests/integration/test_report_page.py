@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,6 +74,7 @@ async def on_loop(number: int) -> int:
 
 @cs.task(executor="process")
 def in_process(number: int) -> int:
+    time.sleep(0.3)  # Longer than what runs beside it, so that its bar can be found.
     return number
 
 
@@ -278,9 +281,8 @@ def test_the_timeline_tells_on_what_calls_ran_and_what_its_rows_mean(show: Show)
     box = canvas.bounding_box()
     assert box is not None
     seen: set[str] = set()
-    for y in range(24, int(box["height"]), 6):
-        # It takes longest: the start of the process is in it.
-        canvas.hover(position={"x": box["width"] / 2, "y": y})
+    for share, y in itertools.product((0.5, 0.7, 0.3, 0.9), range(24, int(box["height"]), 6)):
+        canvas.hover(position={"x": box["width"] * share, "y": y})
         if page.locator("#tip").is_visible():
             seen.add(page.locator("#tip").inner_text())
     assert any("in_process" in tip and "on: worker processes" in tip for tip in seen), seen

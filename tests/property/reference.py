@@ -368,7 +368,7 @@ class GraphRun:
         return members[-1]
 
     def _pipeline(self, address: Address, node: Pipeline) -> Outcome:
-        """S13: only what its condition skipped lets the value before it through."""
+        """S13: only what its condition skipped lets the value before it through; S12 where there is none."""
         current = self.gathered(address[0], node.value)
         for place, step in enumerate(node.steps):
             name = f"{self.name(address)}.{place}"
@@ -377,7 +377,7 @@ class GraphRun:
                 if result.reason not in ("ConditionFalse", "UpstreamSkipped_Condition"):
                     current = Skipped("UpstreamSkipped_Data")
                 elif isinstance(current, Skipped):
-                    current = replace(current, routed=False)
+                    current = Skipped("UpstreamSkipped_Route" if current.routed else "UpstreamSkipped_Data")
                 elif isinstance(current, Failed):
                     current = Failed(skipped=True)
             else:

@@ -16,9 +16,11 @@ from tests.property.description import (
     Lit,
     Map,
     Node,
+    Pipeline,
     Policy,
     Ref,
     Route,
+    Step,
     Template,
     Workflow,
 )
@@ -70,6 +72,23 @@ FOUND = {
     "a returned container with a skipped member": workflow(  # S14, S18
         [
             Function(template=Template((Call(1), Call(2, policy=Policy(run_if=Ref(0)))), Container("list", (Ref(1),)))),
+            Function("none"),
+            Function(),
+        ],
+        Call(0, (("a", Lit(1)),)),
+    ),
+    "a returned pipeline that would let a skipped value through": workflow(  # S12, S13
+        [
+            Function(
+                template=Template(
+                    (
+                        Call(1),
+                        Call(2, policy=Policy(run_if=Ref(0))),
+                        Pipeline(Ref(1), (Step(2, policy=Policy(run_if=Ref(0))),)),
+                    ),
+                    Ref(2),
+                )
+            ),
             Function("none"),
             Function(),
         ],
