@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shutil
@@ -138,10 +139,10 @@ def test_functions_classes_docstrings_and_imports_are_counted(census: Census) ->
     ]  # fmt: skip
 
 
-def test_the_standard_library_is_parsed_once(tmp_path: Path) -> None:
+def test_a_part_of_the_standard_library_is_parsed_once(tmp_path: Path) -> None:
     def take() -> str:
         finished = subprocess.run(
-            [sys.executable, "-W", "error", str(CENSUS / "census.py")],
+            [sys.executable, "-W", "error", str(CENSUS / "census.py"), "--root", os.path.dirname(asyncio.__file__)],
             cwd=tmp_path,
             capture_output=True,
             text=True,
@@ -162,10 +163,10 @@ def test_the_standard_library_is_parsed_once(tmp_path: Path) -> None:
     ((files, functions),) = connection.execute("SELECT count(*), sum(functions) FROM file")
     kinds = dict(connection.execute("SELECT kind, count(*) FROM file GROUP BY kind"))
     connection.close()
-    assert files > 500
-    assert functions > 5000
-    assert kinds["heavy"] > 100
-    assert kinds["light"] > 100
+    assert files > 25
+    assert functions > 500
+    assert kinds["heavy"] > 10
+    assert kinds["light"] > 5
     page = (out / "index.html").read_text()
     assert f"<b>{files:,}</b>" in page
     assert "0 new, 0 changed, 0 gone" in page

@@ -566,7 +566,7 @@ def test_two_loops_in_two_threads_share_the_workers() -> None:
 
 
 def test_a_loop_that_ends_in_the_middle_of_a_call_gives_its_place_to_others(signs: Signs) -> None:
-    pool = ProcessPool(1)
+    pool = ProcessPool(1, grace=0.2)
     loop = asyncio.new_event_loop()
     running = loop.create_task(pool.call(run_forever, (signs.path,), {}, name="forever"))
     pid = int(loop.run_until_complete(signs.next()))
