@@ -209,7 +209,7 @@ def test_who_was_stopped_past_its_lease_and_goes_on_writes_nothing(
     assert error is not None
     assert error[0] == "RunOwnedError", error
     assert crowd.look() == there
-    # What it was about to call before it could know may be called, and no more than that.
+    # Each of its four threads may have been between its look at the clock and its call.
     assert len(Ledger(tmp_path / "ledger").effects()) <= effects + 4
     assert crowd.outcome(crowd.join("here")).value == crowd.expected
 

@@ -115,7 +115,7 @@ class CoroutineLane:
     async def _serve(self) -> None:
         strategy, units, serving = self._strategy, self._units, self._serving
         run, dispatcher = strategy.run, strategy.dispatcher
-        teller, monotonic = run.teller, run.clock.monotonic
+        teller, monotonic, journal = run.teller, run.clock.monotonic, run.journal
         server = self._standby
         assert server is not None
         self._standby = None
@@ -128,7 +128,7 @@ class CoroutineLane:
                     self._ensure_standby()
                     return
                 parent, place = units.popleft()
-                if dispatcher.interrupted:
+                if dispatcher.interrupted or (journal is not None and journal.may_be_lost()):
                     dispatcher.processor.start(parent, place)
                     continue
                 began = teller.started(parent, place, parent.name_of(place)) if teller.tells else 0.0

@@ -34,6 +34,7 @@ class Dispatcher:
         self._strategy = strategy
         self._run = strategy.run
         self._engine = strategy.engine
+        self._journal = strategy.run.journal
         self.sources: list[Scheduler] = []
         self.interrupted = False
         self.workers = WorkerLane(strategy, strategy.engine.pool)
@@ -111,7 +112,8 @@ class Dispatcher:
 
     def take_locked(self) -> tuple[Scheduler, int] | None:
         """The most preferred node for a worker thread; a map stays until its rows are exhausted."""
-        sources = self.sources
+        sources, journal = self.sources, self._journal
+        interrupted = self.interrupted or (journal is not None and journal.may_be_lost())
         while sources:
             scheduler = sources[-1]
             ready = scheduler.ready
@@ -121,7 +123,7 @@ class Dispatcher:
                     heappop(ready)
                     if scheduler.fresh:
                         scheduler.refill()
-                    if self.interrupted:
+                    if interrupted:
                         if not self._run.stopping:
                             self._hand_to_loop_locked(scheduler, index)
                         continue
@@ -129,7 +131,7 @@ class Dispatcher:
                 mapping = scheduler.maps.get(index)
                 if mapping is None or mapping.exhausted or self._run.stopping:
                     self._forget_locked(scheduler)
-                elif self.interrupted:
+                elif interrupted:
                     self._forget_locked(scheduler)
                     self._strategy.on_loop(partial(self.processor.feed, mapping, PROCESSOR))
                 elif self._waits_for_room(mapping):

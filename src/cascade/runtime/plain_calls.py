@@ -174,7 +174,10 @@ class PlainCalls:
 
     def _has_better_to_do(self, mapping: MapExecution) -> bool:
         """Whether workers must look up, a map has no room, or a node or a run that is preferred to it waits."""
-        if self._strategy.dispatcher.interrupted or not mapping.has_room():
+        journal = self._strategy.run.journal
+        if self._strategy.dispatcher.interrupted or (journal is not None and journal.may_be_lost()):
+            return True
+        if not mapping.has_room():
             return True
         try:
             preferred = mapping.scheduler.ready[0]

@@ -201,6 +201,7 @@ class NodeProcessor:
             attempt = Attempt(strategy, parent, place, task, policy, outcome.attempt)
             try:
                 await attempt.enter(subject, demand, blocked)
+                await run.assure()
                 if outcome.attempt == 1:
                     outcome.began = run.teller.started(parent, place, name)
                 value = await attempt.call(args, kwargs)

@@ -116,6 +116,17 @@ class Run:
         """Whether calls of this run should end soon."""
         return self.stopping or (self.parent is not None and self.parent.asked_to_stop())
 
+    async def assure(self) -> None:
+        """Make sure that the run is still this process's, before a call of it begins.
+
+        Raises:
+            asyncio.CancelledError: it is not, and has been stopped.
+        """
+        if self.journal is not None and self.journal.may_be_lost():
+            await self.journal.confirm()
+            if self.stopping:
+                raise asyncio.CancelledError
+
     def under_way(self, strategy: GraphExecutionStrategy) -> AbstractContextManager[None]:
         """For its time, let the run be stopped with the one that started it, and hold up neither limits nor threads."""
         return _nested(self, strategy)

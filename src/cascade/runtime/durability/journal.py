@@ -92,6 +92,7 @@ class Journal:
         self._writer = writer
         self._serializer = serializer
         self._clock = clock
+        self._lease_until = ownership.row.lease_until
         self._error: BaseException | None = None
         self._is_over = False
         self._known: dict[bytes, dict[bytes, Record]] = {}
@@ -342,6 +343,16 @@ class Journal:
         """The signals of the run that were not taken."""
         return await self._writer.call(partial(self._writer.store.signals, self.run_id))
 
+    # Whose the run is.
+
+    def may_be_lost(self) -> bool:
+        """Whether another process may have the run: the lease has run out, as while the machine slept."""
+        return self._clock.now() > self._lease_until
+
+    async def confirm(self) -> None:
+        """Renew the lease; then the run is this process's, or it has been stopped."""
+        await self._writer.call(partial(self._writer.renew, self))
+
     # By who has the store.
 
     def commit(self, store: Store, entries: list[Entry], lease_until: float) -> None:
@@ -378,6 +389,7 @@ class Journal:
         if entries or not taken:
             records = [entry.record for entry in entries if entry.record.scope not in dropped]
             store.write(self.run_id, self.epoch, records, list(dropped), lease_until)
+            self._lease_until = lease_until
         for entry in taken:
             assert entry.signal is not None
             store.take_signal(self.run_id, self.epoch, entry.signal, entry.record)

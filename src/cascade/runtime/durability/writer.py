@@ -94,6 +94,7 @@ class Writer:
 
     def leave(self, entry: Entry) -> None:
         """The same, but whoever calls this will at once `ring`, or `write_here`."""
+        self._clock.busy()
         self._waiting.append(entry)
 
     def ring(self) -> None:
@@ -144,6 +145,11 @@ class Writer:
         """Renew a run's lease no more; by who has the store."""
         self._journals.pop(journal, None)
 
+    def renew(self, journal: Journal) -> None:
+        """Renew a run's lease now, if it has run out; by who has the store."""
+        if journal.may_be_lost():
+            journal.commit(self.store, [], self._clock.now() + self.lease)
+
     def close(self) -> None:
         """Write what waits, close the store, and end the thread."""
         if self._thread.is_alive():
@@ -154,6 +160,7 @@ class Writer:
         self._closed = True
 
     def _put(self, item: Entry | Callable[[], object]) -> None:
+        self._clock.busy()
         self._waiting.append(item)
         try:
             is_first = self._waiting[0] is item
@@ -193,6 +200,7 @@ class Writer:
                 item.journal.fail(error)
             elif isinstance(item, _Question):
                 item.refuse(error)
+            self._clock.idle()
 
     def _work_once(self, only: Journal | None = None) -> None:
         """Write a group, or call what comes before one; by who has the store.
@@ -208,6 +216,7 @@ class Writer:
                 if not group and only is None:
                     waiting.popleft()
                     item()
+                    self._clock.idle()
                 break
             if only is not None and item.journal is not only:
                 break
@@ -215,6 +224,7 @@ class Writer:
             waiting.popleft()
         if group:
             self._write(group)
+            self._clock.idle(len(group))
         self._renew()
         if self._held_up:
             with self._room:

@@ -3,39 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from cascade.testing.clock import MockClock
+
 if TYPE_CHECKING:
     from cascade.spec.protocols import CacheBackend
 
 _MISSING = object()
-
-
-class HandClock:
-    """Time that stands still until it is moved."""
-
-    def __init__(self) -> None:
-        self._elapsed = 0.0
-
-    def now(self) -> float:
-        """Seconds since the epoch."""
-        return 1_000_000_000.0 + self._elapsed
-
-    def monotonic(self) -> float:
-        """Seconds since this clock was made."""
-        return self._elapsed
-
-    async def sleep(self, seconds: float) -> None:
-        """Move on by so many seconds at once."""
-        self.advance(seconds)
-
-    def advance(self, seconds: float) -> None:
-        """Move on by so many seconds."""
-        self._elapsed += seconds
 
 
 class CacheBackendContract(ABC):
@@ -49,7 +29,7 @@ class CacheBackendContract(ABC):
         obeys_clock: `False` where the backend has its own time, as a server has: what needs time is skipped.
     """
 
-    clock: HandClock
+    clock: MockClock
     obeys_clock = True
 
     @abstractmethod
@@ -58,7 +38,7 @@ class CacheBackendContract(ABC):
 
     @pytest.fixture(autouse=True)
     def _new_clock(self) -> None:
-        self.clock = HandClock()
+        self.clock = MockClock(autojump_threshold=math.inf)
 
     def test_a_key_never_put_is_a_key_error(self) -> None:
         assert asyncio.run(_get(self.make_backend(), "absent")) is _MISSING
