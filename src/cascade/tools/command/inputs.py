@@ -65,13 +65,32 @@ def values_of(target: Any, texts: Texts) -> dict[str, Any]:
 
 def storable(target: Any, texts: Texts) -> Texts:
     """What a store may keep of the texts that were given: not those of secrets, which are asked for again."""
-    secret = {spec.name for spec in inputs_of(target) if isinstance(spec, ParamSpec) and spec.kind.hides}
+    secret = {spec.name for spec in _secrets(target)}
     return {name: several for name, several in texts.items() if name not in secret}
+
+
+def check_secrets(target: Any, texts: Texts) -> None:
+    """Check that the secrets that a run cannot do without are given again.
+
+    Raises:
+        ParameterError: names those that are not.
+    """
+    problems = [
+        f"--param {spec.name}: a secret is in no store; give it again with --param {spec.name}=VALUE"
+        for spec in _secrets(target)
+        if spec.required and spec.name not in texts
+    ]
+    if problems:
+        raise ParameterError(*problems)
 
 
 def given_again(texts: Texts) -> dict[str, Any]:
     """The texts that a run is given again; the run checks them, with the parameters that it has."""
     return {name: Repeated(several) for name, several in texts.items()}
+
+
+def _secrets(target: Any) -> list[ParamSpec]:
+    return [spec for spec in inputs_of(target) if isinstance(spec, ParamSpec) and spec.kind.hides]
 
 
 def _is_list(spec: ParamSpec) -> bool:

@@ -16,7 +16,7 @@ from cascade.tools.command.arguments import (
     StoreOption,
 )
 from cascade.tools.command.explaining import explain
-from cascade.tools.command.inputs import given_again, texts_of
+from cascade.tools.command.inputs import check_secrets, given_again, texts_of
 from cascade.tools.command.launching import Log, launch
 from cascade.tools.command.programs import program_to_load
 from cascade.tools.command.stores import existing_durable, run_in, way_on
@@ -42,9 +42,10 @@ def resume(
         row = run_in(durable.store, run_id)
         program = program_to_load(row, durable.serializer)
         # Before the folder of the run is entered: a path is one in this folder.
-        again = way_on(run_id, store, durable.store.url)
+        again = way_on(run_id, store, durable.store.url, texts.keys() - program.params.keys())
         if explained:
             explain(row, program, durable.store)
             return
         located = program.load()
+        check_secrets(located.target, texts)
         launch(row, located, program, given_again(texts), run_id, durable, log, again)

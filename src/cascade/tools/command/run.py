@@ -95,4 +95,5 @@ def run(
             params = given_again(texts)
         elif params is None:
             params = values_of(located.target, texts)
-        launch(found, located, program, params, made, durable, log, way_on(made, store, durable.store.url))
+        again = way_on(made, store, durable.store.url, texts.keys() - program.params.keys())
+        launch(found, located, program, params, made, durable, log, again)

@@ -16,7 +16,7 @@ from cascade.tools.command.shell_line import resume_line
 from cascade.tools.command.suggestions import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterable
 
     from cascade.runtime.durability.session import DurableStore
     from cascade.spec.protocols import Store
@@ -63,18 +63,21 @@ def is_elsewhere(given: str | None) -> bool:
     return given is not None and url_of(given) != url_of(None)
 
 
-def way_on(run_id: str, given: str | None, store_url: str) -> str:
+def way_on(run_id: str, given: str | None, store_url: str, secrets: Iterable[str] = ()) -> str:
     """How to go on with a run, in words that can follow "go on": the command, and what it does not have in it.
 
     Args:
         given: the store that this command was given.
         store_url: the same as the store shows itself: without a password.
+        secrets: the names of parameters that were given and are in no store.
     """
-    if not is_elsewhere(given):
-        return f"with:  {resume_line(run_id, None)}"
-    if store_url != url_of(given) or "password=" in store_url:
-        return f"with the same --store and:  {resume_line(run_id, None)}"
-    return f"with:  {resume_line(run_id, store_url)}"
+    store = store_url if is_elsewhere(given) else None
+    again = [f"--param {harmless(name)}" for name in sorted(secrets)]
+    if store is not None and (store_url != url_of(given) or "password=" in store_url):
+        store = None
+        again.insert(0, "--store")
+    also = f" the same {', '.join(again)} and" if again else ""
+    return f"with{also}:  {resume_line(run_id, store)}"
 
 
 @contextmanager

@@ -792,12 +792,18 @@ def test_a_secret_parameter_is_in_no_store_and_is_given_again_on_resume(folder: 
         main = call(cs.Param("token", type=cs.Secret))
         """,
     )
-    assert folder.cascade("run", "flow.py:main", "--param", "token=hunter2-hunter2", "--run-id", "r").exit_code == 1
+    failed = folder.cascade("run", "flow.py:main", "--param", "token=hunter2-hunter2", "--run-id", "r")
+    assert failed.exit_code == 1
+    assert "again with the same --param token and:  cascade resume r" in failed.stderr
     kept = b"".join(file.read_bytes() for file in (folder.path / ".cascade").rglob("*") if file.is_file())
     assert b"hunter2" not in kept
     (folder.path / "healed").touch()
     refused = folder.cascade("resume", "r")
     assert refused.exit_code == 2
-    assert "token" in refused.output
+    assert "a secret is in no store; give it again with --param token=VALUE" in refused.output
+    (folder.path / "healed").unlink()
+    failed = folder.cascade("resume", "r", "--param", "token=hunter2-hunter2")
+    assert "again with the same --param token and:  cascade resume r" in failed.stderr
+    (folder.path / "healed").touch()
     resumed = folder.cascade("resume", "r", "--param", "token=hunter2-hunter2")
     assert (resumed.exit_code, resumed.stdout.strip()) == (0, "15")
