@@ -171,23 +171,23 @@ class Run:
         return None if self.abandoned else ending.result()
 
     async def _end(self, error: BaseException | None, value: Any) -> BaseException | None:
-        problems = await self.resources.close(error)
+        problems = [("a teardown", problem) for problem in await self.resources.close(error)]
         if self.state is not None:
             try:
                 await self.state.flush()
             except Exception as raised:
-                problems.append(raised)
+                problems.append(("keeping the state", raised))
         if self.journal is not None:
             try:
-                await self._finish_journal(self.journal, error or (problems[0] if problems else None), value)
+                await self._finish_journal(self.journal, error or (problems[0][1] if problems else None), value)
             except Exception as raised:
                 if raised is not error:
-                    problems.append(raised)
+                    problems.append(("journaling the end of the run", raised))
         if not problems:
             return None
-        final = error or problems.pop(0)
-        for problem in problems:
-            final.add_note(f"and a teardown raised {describe_error(problem)}")
+        final = error or problems.pop(0)[1]
+        for what, problem in problems:
+            final.add_note(f"and {what} raised {describe_error(problem)}")
         return final
 
     async def _finish_journal(self, journal: Journal, error: BaseException | None, value: Any) -> None:
