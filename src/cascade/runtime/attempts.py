@@ -47,7 +47,12 @@ class Outcome:
 
 
 class Attempt(Caller):
-    """Takes leave and capacity, sets up resources, makes the call, and gives everything back exactly once."""
+    """Takes leave and capacity, sets up resources, makes the call, and gives everything back exactly once.
+
+    Attributes:
+        making: makes the call, once that is let go.
+        is_queued: whether the call waits for a free thread or process.
+    """
 
     def __init__(
         self,
@@ -68,7 +73,9 @@ class Attempt(Caller):
         self._asked_to_stop = False
         self._abandoned = False
         self._calls = False
+        self._on_begin: Callable[[], object] | None = None
         self.making: asyncio.Task[Any] | None = None
+        self.is_queued = False
         strategy.attempts.add(self)
 
     async def enter(self, subject: Subject, demand: Demand | None, blocked: Callable[[str], None]) -> None:
@@ -116,6 +123,9 @@ class Attempt(Caller):
         context.run(current_call.set, self._context())
         context.run(current_caller.set, self)
         context.run(is_abandoned.set, lambda: self._abandoned or self._strategy.run.abandoned)
+        if self._waits_for_worker():
+            self.is_queued = True
+            context.run(call_began.set, self._begin)
         coroutine = self._execute(args, kwargs)
         if self._policy.timeout is None:
             self.making = task = self._strategy.run.loop.create_task(coroutine, context=context)
@@ -170,6 +180,16 @@ class Attempt(Caller):
         resources = self._resources
         return None if self._task.is_async or resources is None or not resources.used_affine else resources.thread
 
+    def _waits_for_worker(self) -> bool:
+        """Whether the call has to wait for a free thread or process, and is told when it has got it."""
+        return self._affine_thread() is not None or self._strategy.engine.reports_beginning(self._task)
+
+    def _begin(self) -> None:
+        """Hear that the call has got its thread or process; from any thread."""
+        self.is_queued = False
+        if self._on_begin is not None:
+            self._on_begin()
+
     def _runs_on_thread(self) -> bool:
         """Whether the call occupies a thread, which nothing can stop."""
         return self._affine_thread() is not None or self._strategy.engine.runs_on_thread(self._task)
@@ -207,9 +227,9 @@ class Attempt(Caller):
             # In the thread that has the call, so that what the loop is late with is none of the call's time either.
             strategy.on_loop(partial(set_timer, run.clock.monotonic() + seconds))
 
-        if self._affine_thread() is not None or strategy.engine.reports_beginning(self._task):
+        if self.is_queued:
             # The wait for a free thread or process is none of the call's time.
-            context.run(call_began.set, begin)
+            self._on_begin = begin
         else:
             set_timer(run.clock.monotonic() + seconds)
         self.making = call = run.loop.create_task(coroutine, context=context)

@@ -49,7 +49,9 @@ class _Kind(NamedTuple):
     has_capacity: bool
 
 
-def held_back(strategy: GraphExecutionStrategy, attempts: Iterable[Attempt]) -> tuple[HeldBack, ...]:
+def held_back(
+    strategy: GraphExecutionStrategy, attempts: Iterable[Attempt], awaiting: Iterable[tuple[tuple[str, str], int]]
+) -> tuple[HeldBack, ...]:
     """The calls of a run that are held back, by task and reason, in the order of their names; from any thread.
 
     Each call is looked at for a moment, and of those that are alike one is asked what it waits for.
@@ -57,6 +59,7 @@ def held_back(strategy: GraphExecutionStrategy, attempts: Iterable[Attempt]) -> 
     Args:
         strategy: has the run.
         attempts: those under way.
+        awaiting: what calls of the run wait for from outside.
     """
     kinds: Counter[_Kind] = Counter()
     examples: dict[_Kind, Attempt] = {}
@@ -65,7 +68,7 @@ def held_back(strategy: GraphExecutionStrategy, attempts: Iterable[Attempt]) -> 
             kind = _kind_of(strategy, attempt)
             kinds[kind] += 1
             examples[kind] = attempt
-    found: Counter[tuple[str, str]] = Counter()
+    found = Counter(dict(awaiting))
     for kind, calls in kinds.items():
         reason = _reason(strategy, examples[kind], kind)
         if reason:
@@ -105,12 +108,11 @@ def _limits(strategy: GraphExecutionStrategy, attempt: Attempt, claim: Claim) ->
     assert attempt.parent is not None
     subject = strategy.places.subject_of(attempt.parent, attempt.place)
 
-    # Nothing is changed, but only so is the gate looked at while nobody else changes it.
     def blocking(gate: Gate, now: float) -> str:
         limits = gate.limits_of(subject)
         return "; ".join(str(limit.constraint) for limit in limits if getattr(limit.handler, claim)(now) > now)
 
-    return constraints.adjust(blocking)
+    return constraints.look(blocking)
 
 
 def _lacking(strategy: GraphExecutionStrategy, attempt: Attempt) -> list[str]:

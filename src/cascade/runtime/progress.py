@@ -17,6 +17,7 @@ from cascade.spec.lazy_types import Gathered
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from cascade.runtime.attempts import Attempt
     from cascade.runtime.engine import Engine
     from cascade.runtime.mapping import MapExecution
     from cascade.runtime.run import Caller
@@ -40,7 +41,7 @@ class TaskProgress:
         name: the name of the task.
         total: how many calls are known; of a map that has not begun none are.
         done: how many of them have ended with a value.
-        active: how many have been handed over to be made and have not ended.
+        active: how many are being made or wait for leave to be, and have not ended.
         skipped: how many will not run.
         failed: how many have raised, in a run that goes on.
         is_complete: whether no more calls of this name can come from what is known now.
@@ -74,8 +75,8 @@ class RunProgress:
         is_complete: whether no map, whose number of items is unknown, is still to come or under way.
         tasks: the calls by name, in the order in which they were declared; `None` where graphs were too
             large to look.
-        held_back: the calls among the active ones that limits hold back or that wait for capacity, by what; `None`
-            where there were too many to look.
+        held_back: the calls among the active ones that limits hold back, or that wait for capacity, a signal or a
+            moment, by what; `None` where there were too many to look.
         retrying: how many of the active calls wait for their next attempt, by the name of their task.
     """
 
@@ -194,7 +195,9 @@ def progress_of_run(strategy: GraphExecutionStrategy, most_nodes: int = 10_000) 
         for mapping in _taken(scheduler.maps.values()):
             tally = total if by_name is None else by_name.setdefault(mapping.name_of(0), _Tally())
             _look_at_map(mapping, tally)
+    attempts = _taken(strategy.attempts)
     if by_name is not None:
+        _leave_out_queued(attempts, by_name)
         for tally in by_name.values():
             total.add(tally)
     by_name = _with_past(by_name, past)
@@ -211,7 +214,9 @@ def progress_of_run(strategy: GraphExecutionStrategy, most_nodes: int = 10_000) 
         graphs=len(schedulers),
         is_complete=total.is_complete,
         tasks=None if by_name is None else tuple(tally.named(name) for name, tally in by_name.items()),
-        held_back=None if len(strategy.attempts) > most_nodes // 10 else held_back(strategy, _taken(strategy.attempts)),
+        held_back=(
+            held_back(strategy, attempts, _taken(run.awaiting.items())) if len(attempts) <= most_nodes // 10 else None
+        ),
         retrying=tuple(_taken(strategy.pausing.items())),
     )
 
@@ -311,6 +316,16 @@ def _look_closely(scheduler: Scheduler, by_name: dict[str, _Tally], past: Past) 
             tally.active += 1
 
 
+def _leave_out_queued(attempts: list[Attempt], by_name: dict[str, _Tally]) -> None:
+    """Count as active no calls that wait for a free thread or process."""
+    for attempt in attempts:
+        parent = attempt.parent
+        if attempt.is_queued and parent is not None:
+            tally = by_name.get(parent.name_of(attempt.place))
+            if tally is not None and tally.active:
+                tally.active -= 1
+
+
 def _look_from_afar(scheduler: Scheduler, total: _Tally) -> None:
     """Count the calls of one graph by what is known of the whole."""
     skipped, failed = _without_value(scheduler)
@@ -362,7 +377,9 @@ def calls_under_way(strategy: GraphExecutionStrategy) -> list[CallUnderWay]:
     """The calls of a run that are being made, a thousand of them at most; from any thread."""
     dispatcher = strategy.dispatcher
     callers: list[Caller] = [*dispatcher.workers.callers(), *dispatcher.coroutines.callers()]
-    callers += (attempt for attempt in _taken(strategy.attempts) if attempt.making is not None)
+    callers += (
+        attempt for attempt in _taken(strategy.attempts) if attempt.making is not None and not attempt.is_queued
+    )
     found: list[CallUnderWay] = []
     for caller in callers[:_MOST_CALLS]:
         where = caller.where()

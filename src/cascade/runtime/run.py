@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import Counter
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar, copy_context
 from functools import partial
@@ -60,6 +61,7 @@ class Run:
         lines: keeps what calls log and print in the store of this run, or of the one that a call of it belongs to.
         nested: the runs that calls of this run have started and wait for.
         begun_iterators: what maps have begun to pull from.
+        awaiting: how many calls wait for something from outside, by the name of their task and what that is.
         ended: whether it is over, so that what it has left behind is no part of it any more.
     """
 
@@ -99,6 +101,7 @@ class Run:
             journal.lines if journal is not None else None if parent is None else parent.lines
         )
         self.caller = None if parent is None else _caller(parent)
+        self.awaiting: Counter[tuple[str, str]] = Counter()
         self.ended = False
         self.context = copy_context()
         # Before it is this run's own: who prepares it may ask which call has started the run.

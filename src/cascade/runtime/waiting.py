@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import datetime as dt
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
-from cascade.runtime.run import current_run
+from cascade.runtime.run import current_caller, current_run
 from cascade.spec.convert import kind_of
 from cascade.spec.exceptions import DeclarationError
 from cascade.spec.task import task
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from cascade.runtime.run import Run
     from cascade.spec.lazy_types import LazyResult
 
@@ -48,8 +51,9 @@ def sleep_until(moment: dt.datetime) -> LazyResult[dt.datetime]:
 @task(name="sleep_until")
 async def _sleep_until(moment: dt.datetime) -> dt.datetime:
     run = _run()
-    while (left := moment.timestamp() - run.clock.now()) > 0.0:
-        await run.clock.sleep(min(left, _LONGEST_SLEEP))
+    with _shown(run, f"sleeping until {moment:%Y-%m-%d %H:%M:%S%z}"):
+        while (left := moment.timestamp() - run.clock.now()) > 0.0:
+            await run.clock.sleep(min(left, _LONGEST_SLEEP))
     return moment
 
 
@@ -89,7 +93,24 @@ def wait_for_signal(name: str, type: Any = None) -> LazyResult[Any]:
 @task(name="wait_for_signal")
 async def _wait_for_signal(name: str, type: Any) -> Any:
     run = _run()
-    return await run.engine.signals.take(run, name, kind_of(type))
+    with _shown(run, f"waiting for the signal '{name}'"):
+        return await run.engine.signals.take(run, name, kind_of(type))
+
+
+@contextmanager
+def _shown(run: Run, reason: str) -> Generator[None]:
+    """Let whoever looks at the run see what this call waits for."""
+    caller = current_caller.get()
+    where = None if caller is None else caller.where()
+    assert where is not None
+    key = where[0].name_of(where[1]), reason
+    run.awaiting[key] += 1
+    try:
+        yield
+    finally:
+        run.awaiting[key] -= 1
+        if not run.awaiting[key]:
+            del run.awaiting[key]
 
 
 def _made_for_caller(lazy: LazyResult[R]) -> LazyResult[R]:

@@ -25,6 +25,8 @@ _MOST_ROWS: Final = 12
 _WIDEST_BAR: Final = 30
 _NARROWEST_WITH_BAR: Final = 50
 _LONGEST_NAME: Final = 32
+_SHORTEST_NAME: Final = 8
+_GAP: Final = 2
 
 
 class LiveView:
@@ -90,22 +92,24 @@ class LiveView:
     def _table(self, standing: Standing, width: int, room: int) -> Table:
         rows = list(standing.rows.values())
         shown, left = _chosen(rows, room)
-        table = Table.grid(padding=(0, 2, 0, 0))
-        table.add_column(no_wrap=True, overflow="ellipsis" if self._fancy else "crop", max_width=_LONGEST_NAME)
-        with_bar = width >= _NARROWEST_WITH_BAR
-        if with_bar:
-            table.add_column(width=min(_WIDEST_BAR, width // 4))
+        numbers = [Text(f"{counted(row.done)}/{counted(row.total)}{'' if row.is_complete else '+'}") for row in shown]
+        states = [_state(row, standing.retrying[row.name], standing.blocked[row.name]) for row in shown]
+        bar = min(_WIDEST_BAR, width // 4) if width >= _NARROWEST_WITH_BAR else 0
+        taken = sum(part + _GAP for part in (bar, _widest(numbers), _widest(states)) if part)
+        # Rather a name is cut than what is told of it.
+        name = max(_SHORTEST_NAME, min(_LONGEST_NAME, width - taken - _GAP))
+        table = Table.grid(padding=(0, _GAP, 0, 0))
+        table.add_column(no_wrap=True, overflow="ellipsis" if self._fancy else "crop", max_width=name)
+        if bar:
+            table.add_column(width=bar)
         table.add_column(justify="right", no_wrap=True)
         table.add_column(no_wrap=True)
-        for row in shown:
+        for row, number, state in zip(shown, numbers, states, strict=True):
             cells: list[Text | ProgressBar] = [Text(f"  {harmless(row.name, _LONGEST_NAME)}")]
-            if with_bar:
+            if bar:
                 ended = row.done + row.skipped + row.failed
-                cells.append(ProgressBar(total=max(1, row.total), completed=ended, width=min(_WIDEST_BAR, width // 4)))
-            more = "" if row.is_complete else "+"
-            cells.append(Text(f"{counted(row.done)}/{counted(row.total)}{more}"))
-            cells.append(_state(row, standing.retrying[row.name], standing.blocked[row.name]))
-            table.add_row(*cells)
+                cells.append(ProgressBar(total=max(1, row.total), completed=ended, width=bar))
+            table.add_row(*cells, number, state)
         if left:
             table.add_row(Text(f"  and {counted(left)} more", style="dim"))
         return table
@@ -113,6 +117,10 @@ class LiveView:
     def _trouble(self, standing: Standing) -> Text | None:
         found = [*standing.waits(), *standing.troubles()]
         return Text(f"  {'; '.join(found)}", style="yellow") if found else None
+
+
+def _widest(texts: list[Text]) -> int:
+    return max(text.cell_len for text in texts)
 
 
 def _state(row: TaskProgress, retrying: int, blocked: int) -> Text:

@@ -128,6 +128,9 @@ class Standing:
         progress = self.progress
         if progress is None or not self.rate or not progress.is_complete or progress.is_stopping:
             return None
+        if self._held_back and not self.active:
+            # What was done until now tells nothing of how long that will last.
+            return None
         ended = progress.done + progress.failed
         if self._samples[-1][0] - self.began < _SECONDS_BEFORE_ESTIMATE or ended < _ENDED_BEFORE_ESTIMATE:
             return None

@@ -302,6 +302,15 @@ class ConstraintManager:
         self._settle()
         return Permit(self, subject)
 
+    def look(self, see: Callable[[Gate, float], T]) -> T:
+        """Look at the limits while nobody changes them.
+
+        Args:
+            see: called with the gate and the present moment, under the lock; changes nothing.
+        """
+        with self._lock:
+            return see(self._gate, self._clock.monotonic())
+
     def adjust(self, change: Callable[[Gate, float], T]) -> T:
         """Change something that handlers know from elsewhere, and admit whom that lets start.
 

@@ -10,6 +10,7 @@ import typer
 from rich.text import Text
 
 from cascade.adapters.telemetry.wording import counted, harmless, lasting
+from cascade.control.kept_progress import kept_progress
 from cascade.runtime.clock import SystemClock
 from cascade.tools.command.arguments import JsonOption, RunArgument, StoreOption
 from cascade.tools.command.journal_tree import Place, all_places, result_of, tree_of
@@ -23,6 +24,8 @@ from cascade.tools.command.stores import existing_store, run_in, way_on
 from cascade.tools.command.tables import state_text, stdout, write_line
 
 if TYPE_CHECKING:
+    from cascade.control.kept_progress import KeptProgress
+    from cascade.runtime.held_back import HeldBack
     from cascade.spec.records import Line, Record, RunRow
 
 _MOST_INSIDE: Final = 20
@@ -37,7 +40,7 @@ def show(
     as_json: JsonOption = False,
     store: StoreOption = None,
 ) -> None:
-    """Show what has ended in a run: states, times, errors, and values in a few characters."""
+    """Show what has ended in a run and what is under way: states, times, errors, and values in a few characters."""
     with existing_store(store) as opened:
         row = run_in(opened, run_id)
         if log:
@@ -45,16 +48,26 @@ def show(
             return
         records = opened.records(run_id)
         standing = standing_of(row, opened.url)
+        settings = opened.settings(SystemClock().now()) if standing is Standing.RUNNING else {}
         url = opened.url
+    kept = kept_progress(settings, run_id)
     roots = tree_of(records)
     if as_json:
         places = [place for place in all_places(roots) if place.record is not None]
         told = [told_record(place.record, place.path) for place in places if place.record is not None]
         result = result_of(records)
-        write_json({**told_run(row, standing), "result": None if result is None else result.preview, "places": told})
+        write_json(
+            {
+                **told_run(row, standing),
+                "result": None if result is None else result.preview,
+                "active": [] if kept is None else [call.task_id for call in kept.calls],
+                "blocked": [held._asdict() for held in _held_back(kept)],
+                "places": told,
+            }
+        )
         return
     console = stdout()
-    for line in _head(row, records, standing):
+    for line in (*_head(row, records, standing), *_under_way(kept)):
         write_line(console, line, wraps=True)
     if roots:
         write_line(console, Text(""))
@@ -105,6 +118,25 @@ def _head(row: RunRow, records: Sequence[Record], standing: Standing) -> Iterato
     result = result_of(records)
     if result is not None and standing is Standing.SUCCEEDED:
         yield Text(f"result   {harmless(result.preview or '')}")
+
+
+def _under_way(kept: KeptProgress | None) -> Iterator[Text]:
+    """What its process tells of calls that have not ended."""
+    if kept is None:
+        return
+    for call in kept.calls:
+        at = (
+            ""
+            if call.declared_at is None
+            else f", called at {harmless(f'{call.declared_at[0]}:{call.declared_at[1]}', 1_000)}"
+        )
+        yield Text(f"active   {harmless(call.task_id)}{at}")
+    for held in _held_back(kept):
+        yield Text(f"blocked  {counted(held.calls)} {harmless(held.name)}: {harmless(held.reason)}")
+
+
+def _held_back(kept: KeptProgress | None) -> Sequence[HeldBack]:
+    return () if kept is None else kept.progress.held_back or ()
 
 
 def _tree(roots: Sequence[Place], *, is_ascii: bool, has_finished: bool) -> Iterator[Text]:

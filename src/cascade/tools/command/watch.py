@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from heapq import nlargest
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import typer
@@ -217,10 +218,11 @@ class _Live(_Display):
 
     def _show(self, seen: _Seen, *, is_new: bool) -> None:
         columns, rows = self._screen.size()
+        width = max(10, columns - 3)
         told = [_error_line(error) for error in reversed(seen.view.errors)]
-        told += map(_call_line, seen.calls)
+        told += (_call_line(call, width) for call in seen.calls)
         told += seen.limits
-        told = [f"  {line}"[: max(10, columns - 1)] for line in told[: max(0, rows // 2)]]
+        told = [f"  {line[:width]}" for line in told[: max(0, rows // 2)]]
         lines, widths = self._view.lines(self._progress, self._clock.now(), columns, rows - len(told))
         self._pane.lines, self._pane.widths = [*lines, *told], [*widths, *(len(line) for line in told)]
         self._screen.show(self._pane)
@@ -241,10 +243,14 @@ def _error_line(error: Record) -> str:
     return f"{harmless(where)} failed: {harmless(error.detail or '')}{declared}"
 
 
-def _call_line(call: CallUnderWay) -> str:
-    at = call.declared_at
-    where = "" if at is None else f", called at {harmless(f'{at[0]}:{at[1]}')}"
-    return f"active: {harmless(call.task_id)}{where}"
+def _call_line(call: CallUnderWay, width: int) -> str:
+    """A call that is being made; where there is no room for all, the beginning of the path goes first."""
+    line = f"active: {harmless(call.task_id)}"
+    if call.declared_at is None:
+        return line
+    path, number = call.declared_at
+    whole = f"{line}, called at {harmless(f'{path}:{number}')}"
+    return whole if len(whole) <= width else f"{line}, called at {harmless(f'{PurePath(path).name}:{number}')}"
 
 
 def _slowest(seen: _Seen) -> Iterator[str]:
