@@ -600,8 +600,8 @@ def test_set_up_and_teardown_are_told() -> None:
     run(cs.task(lambda db: db, name="use")(db=cs.inject(db)), bus=trace.bus)
     assert trace.lines() == [
         "run use",
-        "start use#0",
         "acquire db",
+        "start use#0",
         "Succeeded use#0 = 'db'",
         "release db",
         "end Succeeded",

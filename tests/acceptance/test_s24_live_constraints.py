@@ -10,7 +10,7 @@ import pytest
 
 import cascade as cs
 from cascade.runtime.events import TaskBlocked, TaskExecutionStarted
-from cascade.runtime.places import Places
+from cascade.runtime.run import Caller
 from cascade.testing.clock import MockClock
 from tests.acceptance.observed import Trace, await_sign, promptly
 
@@ -373,14 +373,13 @@ def on_lane(lane: str, function: Any, coroutine_function: Any, *args: Any) -> An
 @LANES
 def test_a_call_that_ends_while_a_limit_is_being_set_keeps_no_slot(lane: str, monkeypatch: Any) -> None:
     begun, goes_on, ended = threading.Event(), threading.Event(), threading.Event()
-    subject_of = Places.subject_of
+    enlist = Caller.enlist
 
-    def ends_meanwhile(self: Places, parent: Any, place: int) -> Any:
-        subject = subject_of(self, parent, place)
+    def ends_meanwhile(self: Caller, subject: Any, still_runs: Any) -> None:
         if threading.current_thread().name == "setter":
             goes_on.set()
             await_sign(ended)
-        return subject
+        enlist(self, subject, still_runs)
 
     def wait() -> None:
         begun.set()
@@ -393,7 +392,7 @@ def test_a_call_that_ends_while_a_limit_is_being_set_keeps_no_slot(lane: str, mo
     async def check(engine: cs.Engine) -> None:
         running = asyncio.create_task(engine.run(on_lane(lane, wait, wait_async)))
         await asyncio.to_thread(await_sign, begun)
-        monkeypatch.setattr(Places, "subject_of", ends_meanwhile)
+        monkeypatch.setattr(Caller, "enlist", ends_meanwhile)
         setter = threading.Thread(target=engine.constraints.set, args=(limit.concurrency(1),), name="setter")
         setter.start()
         await running

@@ -62,6 +62,10 @@ class Attempt(Caller):
         task: Task[..., Any],
         policy: Policy,
         number: int,
+        demand: Demand | None,
+        *,
+        tell_blocked: Callable[[str], object],
+        tell_begun: Callable[[], object],
     ) -> None:
         super().__init__(strategy.run, parent, place)
         self._parent = parent
@@ -73,13 +77,22 @@ class Attempt(Caller):
         self._asked_to_stop = False
         self._abandoned = False
         self._calls = False
-        self._on_begin: Callable[[], object] | None = None
+        self._demand = demand
+        self._tell_blocked = tell_blocked
+        self._tell_begun = tell_begun
+        self._subject = strategy.places.subject_of(parent, place)
+        self._begin_time: Callable[[], object] = bool
+        self._is_recalled = False
         self.making: asyncio.Task[Any] | None = None
         self.is_queued = False
         strategy.attempts.add(self)
 
-    async def enter(self, subject: Subject, demand: Demand | None, blocked: Callable[[str], None]) -> None:
-        """Wait until limits and capacities allow the call."""
+    async def enter(self) -> None:
+        """Wait until limits and capacities allow the call, and the run is surely this process's."""
+        await self._admitted(self._subject, self._demand, self._tell_blocked)
+        await self.run.assure()
+
+    async def _admitted(self, subject: Subject, demand: Demand | None, blocked: Callable[[str], object]) -> None:
         constraints, capacities = self._strategy.engine.constraints, self._strategy.engine.capacities
         held = self.run.held_by_callers()
         # In a nested run the slot may be reserved for a call that waits for what the nested run's caller holds.
@@ -113,12 +126,21 @@ class Attempt(Caller):
             self.grant = None
 
     async def call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        """Make the call within its time."""
-        self._calls = True
-        if self.permit is None and self._strategy.engine.constraints.active:
-            # Set by another thread just after it had been let go without.
-            self.enlist_call()
+        """Make the call within its time; where limits have changed before it begins, only when they allow it."""
         args, kwargs = await self._injected(args, kwargs)
+        while True:
+            try:
+                if not self._may_begin():
+                    raise _RecalledError
+                return await self._made(args, kwargs)
+            except _RecalledError:
+                if self.run.stopping:
+                    # Both at once: the cancellation has ended the same wait.
+                    raise asyncio.CancelledError from None
+                self._withdraw()
+                await self.enter()
+
+    async def _made(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         context = copy_context()
         context.run(current_call.set, self._context())
         context.run(current_caller.set, self)
@@ -126,6 +148,8 @@ class Attempt(Caller):
         if self._waits_for_worker():
             self.is_queued = True
             context.run(call_began.set, self._begin)
+        else:
+            self._begin()
         coroutine = self._execute(args, kwargs)
         if self._policy.timeout is None:
             self.making = task = self._strategy.run.loop.create_task(coroutine, context=context)
@@ -172,6 +196,10 @@ class Attempt(Caller):
             if thread is not None:
                 return await thread.call(copy_context(), _begun, self._task.function, *args, **kwargs)
             return await self._strategy.engine.executor_of(self._task).execute(self._node(), args, kwargs)
+        except asyncio.CancelledError:
+            if self._is_recalled and self.is_queued:
+                raise _RecalledError from None
+            raise
         finally:
             clock.idle()
 
@@ -185,10 +213,37 @@ class Attempt(Caller):
         return self._affine_thread() is not None or self._strategy.engine.reports_beginning(self._task)
 
     def _begin(self) -> None:
-        """Hear that the call has got its thread or process; from any thread."""
+        """Hear that the call has got its thread or process, or needs none; from any thread."""
+        self._calls = True
         self.is_queued = False
-        if self._on_begin is not None:
-            self._on_begin()
+        if self.permit is None and self._strategy.engine.constraints.active:
+            # Set by another thread just after it had been let go without.
+            self.enlist_call()
+        self._tell_begun()
+        self._begin_time()
+
+    def recall(self) -> None:
+        """Have a call that still waits for a thread or process ask for leave again; on the loop."""
+        if self.is_queued and self.making is not None and not self._may_begin():
+            self._is_recalled = True
+            self.making.cancel()
+
+    def _may_begin(self) -> bool:
+        """Whether the limits are still those that have let the call go."""
+        constraints = self._strategy.engine.constraints
+        return not constraints.active or constraints.still_allows(self.permit, self._subject)
+
+    def _withdraw(self) -> None:
+        """Give back what it took for a call that has not begun."""
+        self._is_recalled = self.is_queued = False
+        self.making = None
+        if self.permit is not None:
+            # Which gives back the tokens of rates.
+            self.permit.reserve()
+            self.give_permit_back()
+        if self.grant is not None:
+            self.grant.release()
+            self.grant = None
 
     def _runs_on_thread(self) -> bool:
         """Whether the call occupies a thread, which nothing can stop."""
@@ -229,7 +284,7 @@ class Attempt(Caller):
 
         if self.is_queued:
             # The wait for a free thread or process is none of the call's time.
-            self._on_begin = begin
+            self._begin_time = begin
         else:
             set_timer(run.clock.monotonic() + seconds)
         self.making = call = run.loop.create_task(coroutine, context=context)
@@ -316,7 +371,7 @@ class Attempt(Caller):
     def enlist_call(self) -> None:
         """Count the call, if it runs, against limits that were not there when it began."""
         if self._calls:
-            self.enlist(self._strategy.places.subject_of(self._parent, self.place), lambda: self._calls)
+            self.enlist(self._subject, lambda: self._calls)
 
     def _give_back(self) -> None:
         self._calls = False
@@ -347,6 +402,10 @@ class Attempt(Caller):
             if not self._abandoned:
                 self._give_back()
         return problems
+
+
+class _RecalledError(Exception):
+    """A call was taken back that waited for a thread or process."""
 
 
 def _begun(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -187,8 +187,8 @@ class NodeProcessor:
         name = parent.name_of(place)
         retry = policy.retry or _ONCE
         outcome = Outcome()
-        subject = strategy.places.subject_of(parent, place)
         told = False
+        has_begun = False
 
         def blocked(reason: str) -> None:
             nonlocal told
@@ -196,14 +196,21 @@ class NodeProcessor:
                 told = True
                 run.teller.blocked(parent, place, name, reason)
 
+        def begun() -> None:
+            nonlocal has_begun
+            if not has_begun:
+                has_begun = True
+                outcome.began = run.teller.started(parent, place, name)
+
         while True:
             outcome.attempt += 1
-            attempt = Attempt(strategy, parent, place, task, policy, outcome.attempt)
+            attempt = Attempt(
+                *(strategy, parent, place, task, policy, outcome.attempt, demand),
+                tell_blocked=blocked,
+                tell_begun=begun,
+            )
             try:
-                await attempt.enter(subject, demand, blocked)
-                await run.assure()
-                if outcome.attempt == 1:
-                    outcome.began = run.teller.started(parent, place, name)
+                await attempt.enter()
                 value = await attempt.call(args, kwargs)
                 outcome.more = None if type(value) in PLAIN else continuation_of(task.name, value)
                 outcome.value = value
@@ -218,6 +225,7 @@ class NodeProcessor:
             if isinstance(error, asyncio.CancelledError) and run.stopping:
                 outcome.cancelled = True
                 return outcome
+            begun()
             try:
                 repeats = _repeats(retry, outcome.attempt, error)
             except Exception as broken:

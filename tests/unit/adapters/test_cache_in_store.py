@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
+import math
 import os
 import sys
 import textwrap
@@ -19,8 +20,8 @@ from cascade.adapters.cache.store import StoreCacheBackend, store_cache
 from cascade.runtime.durability.session import DurableStore
 from cascade.spec.exceptions import DeclarationError, StoreError, UnserializableValueError
 from cascade.stores import open_durable
+from cascade.testing import MockClock
 from cascade.testing.caches import FakeCachePolicy
-from cascade.testing.contracts.cache import HandClock
 
 pytestmark = pytest.mark.needs_extra("sqlite")
 
@@ -29,7 +30,7 @@ KEY = {"CASCADE_KEY": "ab" * 32}
 
 @pytest.fixture
 def clock():
-    return HandClock()
+    return MockClock(autojump_threshold=math.inf)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import logging
+import math
 import os
 import pathlib
 import pickle
@@ -23,7 +24,7 @@ from cascade.graph.digest import UndigestibleError
 from cascade.runtime.signing_key import SigningKeyError
 from cascade.spec.exceptions import CascadeError, DeclarationError
 from cascade.spec.protocols import CacheBackend, CachePolicy
-from cascade.testing.contracts.cache import HandClock
+from cascade.testing import MockClock
 
 NOT_GIVEN = object()
 
@@ -346,7 +347,7 @@ def test_a_directory_deleted_under_a_running_process_is_made_anew(tmp_path):
 
 
 def test_expired_files_are_deleted_when_asked_for(tmp_path):
-    clock = HandClock()
+    clock = MockClock(autojump_threshold=math.inf)
     backend = DirectoryCacheBackend(tmp_path, clock=clock)
     put(backend, "key", 1, ttl=10)
     clock.advance(11)
@@ -355,7 +356,7 @@ def test_expired_files_are_deleted_when_asked_for(tmp_path):
 
 
 def test_a_full_directory_lets_go_of_what_was_not_asked_for_the_longest(tmp_path):
-    clock = HandClock()
+    clock = MockClock(autojump_threshold=math.inf)
     backend = DirectoryCacheBackend(tmp_path, max_bytes=10_000, clock=clock)
     for name in "abcde":
         clock.advance(1)
@@ -378,7 +379,7 @@ def test_a_value_larger_than_the_bound_is_not_kept_and_displaces_nothing_else(tm
 
 
 def test_what_killed_writers_left_over_is_cleared_away_in_time(tmp_path):
-    clock = HandClock()
+    clock = MockClock(autojump_threshold=math.inf)
     backend = DirectoryCacheBackend(tmp_path, max_bytes=1000, clock=clock)
     put(backend, "a", 1)
     left, recent = entries(tmp_path)[0].parent / ".left", entries(tmp_path)[0].parent / ".recent"

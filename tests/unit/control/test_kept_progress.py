@@ -16,7 +16,7 @@ from cascade.adapters.telemetry.standing import Standing
 from cascade.control.kept_progress import SECONDS_KEPT, KeptProgress, kept_progress
 from cascade.runtime.clock import SystemClock
 from cascade.runtime.held_back import HeldBack
-from cascade.runtime.progress import RunProgress, TaskProgress
+from cascade.runtime.progress import CallUnderWay, RunProgress, TaskProgress
 from cascade.spec.protocols import Store
 from cascade.spec.records import RunRow
 from cascade.stores import open_store
@@ -141,9 +141,11 @@ def test_watch_and_top_show_it_of_a_run_that_another_process_has(store: Store) -
     told = {**asdict(progress), "calls": [("train#0\x1b[31m", ("flow.py", 3)), ("train#1", None)]}
     store.put_setting("progress:r", json.dumps(told), None)
     seen = watch._look(store, "r", SystemClock(), watch._Newest())
-    assert list(map(watch._call_line, seen.calls)) == [
+    assert [watch._call_line(call, 77) for call in seen.calls] == [
         "active: train#0\\x1b[31m, called at flow.py:3", "active: train#1",
     ]  # fmt: skip
+    deep = CallUnderWay("train#0", ("/home/somebody/projects/training/flow.py", 3))
+    assert watch._call_line(deep, 50) == "active: train#0, called at flow.py:3"
     standing = Standing(100.0)
     standing.update(seen.view.progress, 101.0)
     waits = "3 waiting to be tried again, 2 blocked: pause on global"

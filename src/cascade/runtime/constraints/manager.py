@@ -295,6 +295,16 @@ class ConstraintManager:
         finally:
             self._wake(admitted)
 
+    def still_allows(self, permit: Permit | None, subject: Subject) -> bool:
+        """Whether the limits on a call are those that let it go.
+
+        Args:
+            permit: the leave that it has; `None` if there were no limits.
+            subject: the call.
+        """
+        with self._lock:
+            return self._gate.limits_of(subject) == (() if permit is None else permit.paid)
+
     def enlist(self, subject: Subject) -> Permit:
         """A permit for a call that runs already: it is counted, and never held back."""
         with self._lock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from cascade.adapters.stores.redis_store import open_redis_store
 from cascade.adapters.stores.redis_store.store import RedisStore
 from cascade.runtime import fault_points
 from cascade.spec.exceptions import RunOwnedError, StoreError, StoreWarning
-from cascade.testing.contracts.cache import HandClock
+from cascade.testing import MockClock
 from cascade.testing.contracts.store import OTHER_SCOPE, SCOPE, record, row
 from cascade.testing.contracts.store_limits import free_slots
 from cascade.testing.contracts.store_lines import numbered_lines
@@ -108,7 +109,7 @@ def proxy(redis_server: RedisServer, redis_url: str) -> Iterator[Proxy]:
 
 @pytest.fixture
 def store(proxy: Proxy) -> Iterator[RedisStore]:
-    with contextlib.closing(open_redis_store(proxy.url, clock=HandClock())) as store:
+    with contextlib.closing(open_redis_store(proxy.url, clock=MockClock(autojump_threshold=math.inf))) as store:
         yield store
 
 

@@ -475,7 +475,7 @@ def test_the_json_of_runs_and_of_one_has_the_documented_fields(flow: Folder) -> 
         "succeeded", str(flow.path / "flow.py"), {"times": ["2"]},
     )  # fmt: skip
     whole = json.loads(flow.cascade("show", "r", "--json").stdout)
-    assert set(whole) == {*run, "result", "places"}
+    assert set(whole) == {*run, "result", "active", "blocked", "places"}
     assert set(whole["places"][0]) == {
         "id", "scope", "node", "inner", "kind", "label", "name", "turn", "attempt", "began", "ended", "detail",
         "preview",
