@@ -29,10 +29,11 @@ def progress(
     is_near: bool = True,
     held_back: tuple[HeldBack, ...] | None = None,
     pausing: tuple[tuple[str, int], ...] = (),
+    done: int = 1,
 ) -> RunProgress:
     active = sum(task.active for task in tasks)
     rows = tasks if is_near else None
-    return RunProgress("r", None, "target", False, 9, 1, active, 0, 0, 1, True, rows, held_back, pausing)
+    return RunProgress("r", None, "target", False, 9, done, active, 0, 0, 1, True, rows, held_back, pausing)
 
 
 def retrying(name: str, number: int) -> events.TaskRetrying:
@@ -52,11 +53,30 @@ def test_rows_stay_while_a_graph_is_too_large_for_a_close_look() -> None:  # S29
     assert standing.rows == {"held": task("held", 1)}
 
 
-def drawn(standing: Standing) -> str:
+def drawn(standing: Standing, columns: int = 120) -> str:
     from cascade.adapters.telemetry.live_view import LiveView
 
-    lines, _ = LiveView(io.StringIO()).lines(standing, 1.0, 120, 30)
+    lines, widths = LiveView(io.StringIO()).lines(standing, 1.0, columns, 30)
+    assert max(widths) < columns
     return re.sub(r"\x1b\[[\d;]*m", "", "\n".join(lines))
+
+
+@pytest.mark.parametrize(
+    ("columns", "told"), [(25, r"a_very_\w*…  99/1,000 *$"), (40, "99/1,000  3 active"), (60, "━  99/1,000  3 active")]
+)
+def test_in_a_narrow_terminal_names_are_cut_and_numbers_are_not(columns: int, told: str) -> None:  # S29
+    standing = Standing(0.0)
+    standing.update(progress(TaskProgress("a_very_long_name_of_a_task" * 2, 1000, 99, 3, 0, 0, True)), 1.0)
+    assert re.search(told, drawn(standing, columns)), drawn(standing, columns)
+
+
+def test_while_all_that_is_left_is_held_back_nobody_says_how_long_it_takes() -> None:  # S24 S29
+    standing = Standing(0.0)
+    standing.update(progress(task("held", 2), held_back=(), done=7), 20.0)
+    assert standing.seconds_left is not None
+    held = (HeldBack("held", "pause on global", 2),)
+    standing.update(progress(task("held", 2), held_back=held, done=7), 21.0)
+    assert standing.seconds_left is None
 
 
 def test_the_view_tells_who_waits_now_and_for_what_and_counts_it_among_nobody_else() -> None:  # S16 S23 S24 S29

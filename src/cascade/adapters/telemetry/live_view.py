@@ -15,6 +15,8 @@ from cascade.adapters.telemetry.wording import clocked, counted, harmless, per_s
 if TYPE_CHECKING:
     from typing import TextIO
 
+    from rich.console import OverflowMethod
+
     from cascade.adapters.telemetry.standing import Standing
     from cascade.runtime.progress import TaskProgress
 
@@ -26,6 +28,7 @@ _WIDEST_BAR: Final = 30
 _NARROWEST_WITH_BAR: Final = 50
 _LONGEST_NAME: Final = 32
 _SHORTEST_NAME: Final = 8
+_SHORTEST_STATE: Final = 8
 _GAP: Final = 2
 
 
@@ -95,21 +98,26 @@ class LiveView:
         numbers = [Text(f"{counted(row.done)}/{counted(row.total)}{'' if row.is_complete else '+'}") for row in shown]
         states = [_state(row, standing.retrying[row.name], standing.blocked[row.name]) for row in shown]
         bar = min(_WIDEST_BAR, width // 4) if width >= _NARROWEST_WITH_BAR else 0
-        taken = sum(part + _GAP for part in (bar, _widest(numbers), _widest(states)) if part)
-        # Rather a name is cut than what is told of it.
-        name = max(_SHORTEST_NAME, min(_LONGEST_NAME, width - taken - _GAP))
+        # Rather a name is cut than what is told of it, but people must know whom it is told of.
+        free = width - sum(part + _GAP for part in (bar, _widest(numbers)) if part) - _GAP
+        state = min(_widest(states), free - _SHORTEST_NAME)
+        if state < _SHORTEST_STATE:
+            state = 0
+        name = max(_SHORTEST_NAME, min(_LONGEST_NAME, free - state))
         table = Table.grid(padding=(0, _GAP, 0, 0))
-        table.add_column(no_wrap=True, overflow="ellipsis" if self._fancy else "crop", max_width=name)
+        overflow: OverflowMethod = "ellipsis" if self._fancy else "crop"
+        table.add_column(no_wrap=True, overflow=overflow, max_width=name)
         if bar:
             table.add_column(width=bar)
         table.add_column(justify="right", no_wrap=True)
-        table.add_column(no_wrap=True)
-        for row, number, state in zip(shown, numbers, states, strict=True):
+        if state:
+            table.add_column(no_wrap=True, overflow=overflow, max_width=state)
+        for row, number, told in zip(shown, numbers, states, strict=True):
             cells: list[Text | ProgressBar] = [Text(f"  {harmless(row.name, _LONGEST_NAME)}")]
             if bar:
                 ended = row.done + row.skipped + row.failed
                 cells.append(ProgressBar(total=max(1, row.total), completed=ended, width=bar))
-            table.add_row(*cells, number, state)
+            table.add_row(*cells, number, *([told] if state else ()))
         if left:
             table.add_row(Text(f"  and {counted(left)} more", style="dim"))
         return table
