@@ -8,9 +8,10 @@ from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from cascade.runtime.admission import Admission
 from cascade.runtime.affine_thread import is_abandoned
 from cascade.runtime.mapping import MapExecution
-from cascade.runtime.run import Caller, current_caller
+from cascade.runtime.run import current_caller
 from cascade.runtime.scheduler import Scheduler
 from cascade.runtime.threading_calls import call_began
 from cascade.spec.context import CallContext, current_call
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from cascade.graph.model import Node
     from cascade.runtime.affine_thread import AffineThread
     from cascade.runtime.capacity import Demand
-    from cascade.runtime.constraints.gate import Claim
-    from cascade.runtime.constraints.scopes import Subject
     from cascade.runtime.resource_container import ResourceContainer
     from cascade.runtime.scheduler import Continuation
     from cascade.runtime.strategies.graph import GraphExecutionStrategy
@@ -46,8 +45,8 @@ class Outcome:
     began: float = 0.0
 
 
-class Attempt(Caller):
-    """Takes leave and capacity, sets up resources, makes the call, and gives everything back exactly once.
+class Attempt(Admission):
+    """One attempt at a call: sets up resources, makes the call, and gives everything back exactly once.
 
     Attributes:
         making: makes the call, once that is let go.
@@ -67,7 +66,7 @@ class Attempt(Caller):
         tell_blocked: Callable[[str], object],
         tell_begun: Callable[[], object],
     ) -> None:
-        super().__init__(strategy.run, parent, place)
+        super().__init__(strategy, parent, place, demand, tell_blocked)
         self._parent = parent
         self._strategy = strategy
         self._task = task
@@ -77,68 +76,28 @@ class Attempt(Caller):
         self._asked_to_stop = False
         self._abandoned = False
         self._calls = False
-        self._demand = demand
-        self._tell_blocked = tell_blocked
         self._tell_begun = tell_begun
-        self._subject = strategy.places.subject_of(parent, place)
         self._begin_time: Callable[[], object] = bool
         self._is_recalled = False
         self.making: asyncio.Task[Any] | None = None
         self.is_queued = False
         strategy.attempts.add(self)
 
-    async def enter(self) -> None:
-        """Wait until limits and capacities allow the call, and the run is surely this process's."""
-        await self._admitted(self._subject, self._demand, self._tell_blocked)
-        await self.run.assure()
-
-    async def _admitted(self, subject: Subject, demand: Demand | None, blocked: Callable[[str], object]) -> None:
-        constraints, capacities = self._strategy.engine.constraints, self._strategy.engine.capacities
-        held = self.run.held_by_callers()
-        # In a nested run the slot may be reserved for a call that waits for what the nested run's caller holds.
-        claim: Claim = "spare_at" if demand is None or held else "ready_at"
-        waited = False
-
-        def waits(names: Sequence[str]) -> None:
-            nonlocal waited
-            waited = True
-            if self.permit is not None:
-                self.permit.reserve()
-            blocked(f"waiting for {', '.join(names)}")
-
-        while True:
-            if constraints.active:
-                self.permit = await constraints.admit(subject, blocked, claim)
-            if demand is None:
-                return
-            waited = False
-            self.grant = await capacities.acquire(demand, holder=self, on_wait=waits, held=held)
-            if not waited:
-                return
-            if self.permit is not None:
-                self.permit = await constraints.come_back(self.permit, claim)
-            elif constraints.active:
-                self.permit = constraints.try_admit(subject, claim)
-            if self.permit is not None or not constraints.active:
-                return
-            # Limits that were set meanwhile hold it back: what it has is for others then.
-            self.grant.release()
-            self.grant = None
-
     async def call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Make the call within its time; where limits have changed before it begins, only when they allow it."""
         args, kwargs = await self._injected(args, kwargs)
         while True:
-            try:
-                if not self._may_begin():
-                    raise _RecalledError
-                return await self._made(args, kwargs)
-            except _RecalledError:
-                if self.run.stopping:
-                    # Both at once: the cancellation has ended the same wait.
-                    raise asyncio.CancelledError from None
-                self._withdraw()
-                await self.enter()
+            if self.may_begin():
+                try:
+                    return await self._made(args, kwargs)
+                except _RecalledError:
+                    if self.run.stopping:
+                        # Both at once: the cancellation has ended the same wait.
+                        raise asyncio.CancelledError from None
+                    self._is_recalled = self.is_queued = False
+                    self.making = None
+            self.withdraw()
+            await self.enter()
 
     async def _made(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         context = copy_context()
@@ -224,26 +183,9 @@ class Attempt(Caller):
 
     def recall(self) -> None:
         """Have a call that still waits for a thread or process ask for leave again; on the loop."""
-        if self.is_queued and self.making is not None and not self._may_begin():
+        if self.is_queued and self.making is not None and not self.may_begin():
             self._is_recalled = True
             self.making.cancel()
-
-    def _may_begin(self) -> bool:
-        """Whether the limits are still those that have let the call go."""
-        constraints = self._strategy.engine.constraints
-        return not constraints.active or constraints.still_allows(self.permit, self._subject)
-
-    def _withdraw(self) -> None:
-        """Give back what it took for a call that has not begun."""
-        self._is_recalled = self.is_queued = False
-        self.making = None
-        if self.permit is not None:
-            # Which gives back the tokens of rates.
-            self.permit.reserve()
-            self.give_permit_back()
-        if self.grant is not None:
-            self.grant.release()
-            self.grant = None
 
     def _runs_on_thread(self) -> bool:
         """Whether the call occupies a thread, which nothing can stop."""
@@ -362,7 +304,7 @@ class Attempt(Caller):
                 call.exception()
             if pool is not None:
                 pool.take_back()
-            self._give_back()
+            self._end()
             if self._resources is not None:
                 self._resources.close_left()
 
@@ -373,15 +315,12 @@ class Attempt(Caller):
         if self._calls:
             self.enlist(self._subject, lambda: self._calls)
 
-    def _give_back(self) -> None:
+    def _end(self) -> None:
         self._calls = False
         # A task that has ended holds its result, which nobody else may want any more.
         self.making = None
         self._strategy.attempts.discard(self)
-        self.give_permit_back()
-        if self.grant is not None:
-            self.grant.release()
-            self.grant = None
+        self.give_back()
 
     async def leave(self, error: BaseException | None) -> list[BaseException]:
         """Tear down the attempt's resources and give back what it took; what teardowns raised."""
@@ -400,7 +339,7 @@ class Attempt(Caller):
                 problems = closing.result() if closing.done() else []
         finally:
             if not self._abandoned:
-                self._give_back()
+                self._end()
         return problems
 
 
