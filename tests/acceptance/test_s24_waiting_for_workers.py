@@ -14,7 +14,7 @@ import pytest
 
 import cascade as cs
 from cascade.adapters.executors.local import LocalExecutor
-from cascade.runtime.events import TaskBlocked, TaskExecutionFinished, TaskExecutionStarted
+from cascade.runtime.events import TaskBlocked, TaskExecutionStarted
 from cascade.runtime.progress import progress_of
 from cascade.testing import MockClock
 from tests.acceptance.observed import promptly
@@ -24,7 +24,8 @@ limit = cs.GlobalConstraint
 
 def hold(folder: Path, number: int) -> int:
     """Begin, and go on when told so; the first one only."""
-    (folder / f"{number} has begun").touch()
+    with (folder / "order").open("a") as order:
+        order.write(f"{number}\n")
     while not number and not (folder / "go on").exists():
         time.sleep(0.002)
     return number
@@ -58,10 +59,8 @@ class Crowd:
         self.started: list[str] = []
         self.has_started, self.was_blocked = asyncio.Event(), asyncio.Event()
         self.blocked: list[str] = []
-        self.finished = asyncio.Queue[TaskExecutionFinished]()
         engine.bus.subscribe(TaskExecutionStarted, self.note_start)
         engine.bus.subscribe(TaskBlocked, self.note_block)
-        engine.bus.subscribe(TaskExecutionFinished, self.finished.put_nowait)
 
     def note_start(self, event: TaskExecutionStarted) -> None:
         self.started.append(event.task_name)
@@ -71,12 +70,19 @@ class Crowd:
         self.blocked.append(event.task_id)
         self.was_blocked.set()
 
+    async def has_blocked(self, calls: int) -> None:
+        """Wait until so many calls were told to be held back."""
+        while len(self.blocked) < calls:
+            self.was_blocked.clear()
+            await self.was_blocked.wait()
+
     def call(self, number: int) -> cs.LazyResult[int]:
         return KINDS[self.kind](self.folder, number)
 
-    async def begin(self, calls: int, *others: Any) -> asyncio.Task[Any]:
-        """Have the first call begin while the others wait for its worker."""
-        running = asyncio.create_task(self.engine.run([*map(self.call, range(calls)), *others]))
+    async def begin(self, calls: int, **amounts: int) -> asyncio.Task[Any]:
+        """Have the first call begin while the others wait for its worker, with what they take of the system."""
+        target = [self.call(0), *(self.call(number).with_constraints(**amounts) for number in range(1, calls))]
+        running = asyncio.create_task(self.engine.run(target))
         await self.has_started.wait()
         await self.settle()
         return running
@@ -89,8 +95,12 @@ class Crowd:
         (self.folder / "go on").touch()
 
     @property
+    def order(self) -> list[int]:
+        return [int(line) for line in (self.folder / "order").read_text().split()]
+
+    @property
     def begun(self) -> int:
-        return len(list(self.folder.glob("* has begun")))
+        return len(self.order)
 
 
 @asynccontextmanager
@@ -114,24 +124,28 @@ def under(kind: str, folder: Path, check: Callable[[Crowd], Any]) -> None:
 @pytest.mark.parametrize("constraint", [limit.pause("task:hold"), limit.concurrency(1, "global")], ids=str)
 def test_a_limit_holds_back_what_waits_for_a_worker(kind: str, constraint: Any, tmp_path: Path) -> None:
     async def check(crowd: Crowd) -> None:
-        running = await crowd.begin(3)
+        running = await crowd.begin(4)
         crowd.engine.constraints.set(limit.concurrency(3, "tag:none"))
-        await crowd.settle()
-        assert crowd.blocked == []
         crowd.engine.constraints.set(constraint)
         crowd.engine.constraints.set(limit.pause("task:h*"))
-        await crowd.settle()
-        assert len(crowd.blocked) == 2
+        assert crowd.blocked == []
         crowd.go_on()
-        await crowd.finished.get()
-        await crowd.settle()
+        await crowd.has_blocked(3)
         assert crowd.begun == 1
+        younger = asyncio.create_task(crowd.engine.run(crowd.call(9)))
+        await crowd.has_blocked(4)
         assert crowd.engine.constraints.remove(constraint.scope)
         await crowd.settle()
         assert crowd.begun == 1
         assert crowd.engine.constraints.remove("task:h*")
-        assert await running == [0, 1, 2]
-        assert len(crowd.blocked) == 2
+        assert await running == [0, 1, 2, 3]
+        assert await younger == 9
+        assert len(crowd.blocked) == 4
+        # Each run has a thread for a resource of its own.
+        shares_worker = kind != "thread of a resource"
+        assert [number for number in crowd.order if shares_worker or number != 9] == [0, 1, 2, 3, 9][
+            : 4 + shares_worker
+        ]
 
     under(kind, tmp_path, check)
 
@@ -143,9 +157,9 @@ def test_who_is_taken_back_has_cost_no_token(kind: str, tmp_path: Path) -> None:
         crowd.engine.constraints.set(limit.rate_limit("1/h", burst=3))
         running = await crowd.begin(3)
         crowd.engine.constraints.set(limit.pause())
-        await crowd.settle()
-        crowd.engine.constraints.remove("global", "pause")
         crowd.go_on()
+        await crowd.has_blocked(2)
+        crowd.engine.constraints.remove("global", "pause")
         assert await running == [0, 1, 2]
         assert crowd.clock.monotonic() == 0.0
 
@@ -160,12 +174,12 @@ def test_who_is_taken_back_holds_no_capacity(kind: str, tmp_path: Path) -> None:
         return "other"
 
     async def check(crowd: Crowd) -> None:
-        running = await crowd.begin(1, crowd.call(1).with_constraints(gpu=1))
+        running = await crowd.begin(2, gpu=1)
         crowd.engine.constraints.set(limit.pause("task:hold"))
-        await crowd.settle()
+        crowd.go_on()
+        await crowd.has_blocked(1)
         assert await crowd.engine.run(other().with_constraints(gpu=1)) == "other"
         crowd.engine.constraints.remove("task:hold")
-        crowd.go_on()
         assert await running == [0, 1]
 
     under(kind, tmp_path, check)
@@ -199,7 +213,7 @@ def test_a_limit_that_comes_while_resources_are_set_up_holds_the_call_back(tmp_p
             return made
 
         running = asyncio.create_task(crowd.engine.run(use()))
-        await crowd.was_blocked.wait()
+        await crowd.has_blocked(1)
         await crowd.settle()
         assert crowd.started == []
         crowd.engine.constraints.remove("task:use")

@@ -37,6 +37,8 @@ class Admission(Caller):
         self._subject = strategy.places.subject_of(parent, place)
         self._demand = demand
         self._tell_blocked = tell_blocked
+        self._order = self.run.engine.constraints.next_order()
+        self._is_again = False
 
     async def enter(self) -> None:
         """Wait until limits and capacities allow the call, and the run is surely this process's."""
@@ -60,7 +62,9 @@ class Admission(Caller):
 
         while True:
             if constraints.active:
-                self.permit = await constraints.admit(subject, blocked, claim)
+                self.permit = await constraints.admit(
+                    subject, blocked, claim, order=self._order, is_again=self._is_again
+                )
             if demand is None:
                 return
             waited = False
@@ -70,22 +74,32 @@ class Admission(Caller):
             if self.permit is not None:
                 self.permit = await constraints.come_back(self.permit, claim)
             elif constraints.active:
-                self.permit = constraints.try_admit(subject, claim)
+                self.permit = constraints.try_admit(subject, claim, order=self._order)
             if self.permit is not None or not constraints.active:
                 return
             # Limits that were set meanwhile hold it back: what it has is for others then.
+            self._is_again = True
             self._give_capacity_back()
 
     def may_begin(self) -> bool:
-        """Whether the limits are still those that have let the call go."""
+        """Whether the call may still begin, now that its turn has come: limits may have changed; from any thread."""
         constraints = self.run.engine.constraints
-        return not constraints.active or constraints.still_allows(self.permit, self._subject)
+        if not constraints.active or constraints.still_allows(self.permit, self._subject):
+            return self.run.may_call
+        self._withdraw_permit()
+        self.permit = constraints.try_admit(self._subject, "spare_at", order=self._order)
+        return self.permit is not None and self.run.may_call
 
     def withdraw(self) -> None:
-        """Give back everything for a call that has not begun, tokens of rates included."""
+        """Give back everything for a call that has not begun and asks again, tokens of rates included."""
+        self._is_again = True
+        self._withdraw_permit()
+        self._give_capacity_back()
+
+    def _withdraw_permit(self) -> None:
         if self.permit is not None:
             self.permit.reserve()
-        self.give_back()
+            self.give_permit_back()
 
     def give_back(self) -> None:
         """Let others have what the call had."""

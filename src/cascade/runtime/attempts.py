@@ -13,7 +13,7 @@ from cascade.runtime.affine_thread import is_abandoned
 from cascade.runtime.mapping import MapExecution
 from cascade.runtime.run import current_caller
 from cascade.runtime.scheduler import Scheduler
-from cascade.runtime.threading_calls import call_began
+from cascade.runtime.threading_calls import NotBegun, call_may_begin
 from cascade.spec.context import CallContext, current_call
 from cascade.spec.exceptions import TaskTimeoutError
 from cascade.spec.resource import Inject
@@ -78,7 +78,6 @@ class Attempt(Admission):
         self._calls = False
         self._tell_begun = tell_begun
         self._begin_time: Callable[[], object] = bool
-        self._is_recalled = False
         self.making: asyncio.Task[Any] | None = None
         self.is_queued = False
         strategy.attempts.add(self)
@@ -87,17 +86,15 @@ class Attempt(Admission):
         """Make the call within its time; where limits have changed before it begins, only when they allow it."""
         args, kwargs = await self._injected(args, kwargs)
         while True:
-            if self.may_begin():
-                try:
-                    return await self._made(args, kwargs)
-                except _RecalledError:
-                    if self.run.stopping:
-                        # Both at once: the cancellation has ended the same wait.
-                        raise asyncio.CancelledError from None
-                    self._is_recalled = self.is_queued = False
-                    self.making = None
-            self.withdraw()
-            await self.enter()
+            try:
+                return await self._made(args, kwargs)
+            except NotBegun:
+                if self.run.stopping:
+                    raise asyncio.CancelledError from None
+                self.is_queued = False
+                self.making = None
+                self.withdraw()
+                await self.enter()
 
     async def _made(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         context = copy_context()
@@ -106,9 +103,9 @@ class Attempt(Admission):
         context.run(is_abandoned.set, lambda: self._abandoned or self._strategy.run.abandoned)
         if self._waits_for_worker():
             self.is_queued = True
-            context.run(call_began.set, self._begin)
-        else:
-            self._begin()
+            context.run(call_may_begin.set, self._begin)
+        elif not self._begin():
+            raise NotBegun
         coroutine = self._execute(args, kwargs)
         if self._policy.timeout is None:
             self.making = task = self._strategy.run.loop.create_task(coroutine, context=context)
@@ -155,10 +152,6 @@ class Attempt(Admission):
             if thread is not None:
                 return await thread.call(copy_context(), _begun, self._task.function, *args, **kwargs)
             return await self._strategy.engine.executor_of(self._task).execute(self._node(), args, kwargs)
-        except asyncio.CancelledError:
-            if self._is_recalled and self.is_queued:
-                raise _RecalledError from None
-            raise
         finally:
             clock.idle()
 
@@ -171,8 +164,12 @@ class Attempt(Admission):
         """Whether the call has to wait for a free thread or process, and is told when it has got it."""
         return self._affine_thread() is not None or self._strategy.engine.reports_beginning(self._task)
 
-    def _begin(self) -> None:
-        """Hear that the call has got its thread or process, or needs none; from any thread."""
+    def _begin(self) -> bool:
+        """Whether the call shall begin, now that it has got its thread or process, or needs none; from any thread."""
+        if self._calls:
+            return True
+        if not self.may_begin():
+            return False
         self._calls = True
         self.is_queued = False
         if self.permit is None and self._strategy.engine.constraints.active:
@@ -180,12 +177,7 @@ class Attempt(Admission):
             self.enlist_call()
         self._tell_begun()
         self._begin_time()
-
-    def recall(self) -> None:
-        """Have a call that still waits for a thread or process ask for leave again; on the loop."""
-        if self.is_queued and self.making is not None and not self.may_begin():
-            self._is_recalled = True
-            self.making.cancel()
+        return True
 
     def _runs_on_thread(self) -> bool:
         """Whether the call occupies a thread, which nothing can stop."""
@@ -343,13 +335,10 @@ class Attempt(Admission):
         return problems
 
 
-class _RecalledError(Exception):
-    """A call was taken back that waited for a thread or process."""
-
-
 def _begun(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Make a call on the thread that it waited for."""
-    call_began.get()()
+    if not call_may_begin.get()():
+        raise NotBegun
     return function(*args, **kwargs)
 
 

@@ -45,22 +45,14 @@ class Dispatcher:
 
     def look_up(self) -> None:
         """Hear that the run stops or that limits have changed."""
-        active = self._engine.constraints.active
         with self._run.lock:
-            limited = active and not self.interrupted
-            self.interrupted = self._run.stopping or active
+            limited = self._engine.constraints.active and not self.interrupted
+            self.interrupted = self._run.stopping or self._engine.constraints.active
         if limited:
             self.workers.enlist()
             self.coroutines.enlist()
             for attempt in list(self._strategy.attempts):
                 attempt.enlist_call()
-        if active:
-            self._strategy.on_loop(self._recall)
-
-    def _recall(self) -> None:
-        """Hold back also calls that had been let go and still wait for a thread or process; on the loop."""
-        for attempt in list(self._strategy.attempts):
-            attempt.recall()
 
     def hand_over_locked(self, scheduler: Scheduler, index: int, lane: int) -> None:
         """Give a node that may run to its lane."""

@@ -119,6 +119,11 @@ class Run:
         """Whether calls of this run should end soon."""
         return self.stopping or (self.parent is not None and self.parent.asked_to_stop())
 
+    @property
+    def may_call(self) -> bool:
+        """Whether calls may begin: the run is not being stopped, and is surely this process's."""
+        return not self.stopping and (self.journal is None or not self.journal.may_be_lost())
+
     async def assure(self) -> None:
         """Make sure that the run is still this process's, before a call of it begins.
 

@@ -13,14 +13,25 @@ if TYPE_CHECKING:
     from cascade.spec.protocols import WorkerPool
 
 
-call_began: Final[ContextVar[Callable[[], object]]] = ContextVar("cascade_call_began", default=bool)
-"""Called, from any thread, when a call has got the thread or process that it waited for."""
+class NotBegun(Exception):
+    """A call has got the thread or process that it waited for, and must not begin any more."""
+
+
+def _always() -> bool:
+    return True
+
+
+call_may_begin: Final[ContextVar[Callable[[], bool]]] = ContextVar("cascade_may_begin", default=_always)
+"""Called, from any thread, when a call has got the thread or process that it waited for: whether it shall begin."""
 
 
 async def call_on(pool: WorkerPool | None, function: Callable[[], Any]) -> Any:
     """Call a function on a thread and return what it returns.
 
     A call that has begun does so also when it is cancelled; one that has not then never begins.
+
+    Raises:
+        NotBegun: when its turn had come it was not to begin any more.
 
     Args:
         pool: the threads; `None` for those of the running loop.
@@ -29,13 +40,15 @@ async def call_on(pool: WorkerPool | None, function: Callable[[], Any]) -> Any:
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[Any] = loop.create_future()
     context = copy_context()
-    began = call_began.get()
+    begins = call_may_begin.get()
     decides = first_of_two()
 
     def job() -> None:
         if not decides():
             return
-        began()
+        if not begins():
+            settle_from_thread(loop, ended, None, NotBegun())
+            return
         try:
             value = context.run(function)
         except BaseException as error:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cascade.adapters.executors.threads import ThreadPool
 from cascade.adapters.executors.worker_resources import call_with_resources
 from cascade.runtime.coroutines import drive
-from cascade.runtime.threading_calls import call_began, call_on
+from cascade.runtime.threading_calls import NotBegun, call_may_begin, call_on
 from cascade.spec.context import call_context
 from cascade.spec.exceptions import DeclarationError
 from cascade.spec.resource import WorkerRecipe
@@ -55,7 +55,8 @@ class LocalExecutor:
         if task.is_async:
             return await drive(task.function(*args, **kwargs), copy_context())
         if task.executor == "inline":
-            call_began.get()()
+            if not call_may_begin.get()():
+                raise NotBegun
             return copy_context().run(task.function, *args, **kwargs)
         return await call_on(self.threads, lambda: task.function(*args, **kwargs))
 
@@ -72,7 +73,7 @@ class LocalExecutor:
         if any(type(value) is WorkerRecipe for value in (*arguments, *kwargs.values())):
             function, arguments, kwargs = call_with_resources, (function, arguments, dict(kwargs)), {}
         return await self._processes.call(
-            function, arguments, kwargs, name=node.name, context=told, began=call_began.get()
+            function, arguments, kwargs, name=node.name, context=told, may_begin=call_may_begin.get()
         )
 
     async def close(self) -> None:

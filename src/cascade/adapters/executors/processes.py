@@ -21,6 +21,7 @@ from cascade.adapters.executors.worker_process import (
     WorkerProcess,
     wake,
 )
+from cascade.runtime.threading_calls import NotBegun
 from cascade.spec.exceptions import CascadeError, NestedRunError, RunError
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class ProcessPool:
         *,
         name: str,
         context: Mapping[str, Any] = _NOTHING,
-        began: Callable[[], object] = bool,
+        may_begin: Callable[[], bool] | None = None,
     ) -> Any:
         """Call a function in a worker process: return what it returns, or raise what it raises.
 
@@ -97,10 +98,11 @@ class ProcessPool:
             args: positional arguments.
             kwargs: arguments by name.
             name: the task's name, for errors.
-            began: called when a process has taken the call.
+            may_begin: called when there is a process for the call; whether it shall begin. All do by default.
             context: what the worker shows as `_process_worker.current_context` during the call.
 
         Raises:
+            NotBegun: it was not to begin any more.
             WorkerDiedError: the process died in the middle of the call.
             ShippingError: the function, an argument or the result cannot go from one process to another.
             MissingExtraError: something has to go by value, and cloudpickle is not installed.
@@ -117,6 +119,8 @@ class ProcessPool:
             worker = await self._acquire(name, loop)
             call: Call | None = None
             try:
+                if may_begin is not None and not may_begin():
+                    raise NotBegun
                 shipped = self._shipper.pack_function(function, name)
                 arguments = self._shipper.pack_arguments(function, args, kwargs, name)
                 call = Call(name, loop)
@@ -124,7 +128,6 @@ class ProcessPool:
                     call = None
                     continue
                 del shipped, arguments
-                began()
                 try:
                     await call.woken
                 except asyncio.CancelledError:

@@ -3,7 +3,8 @@
 Invariants, after each operation:
 - a limit counts as running exactly the calls that entered and did not leave and whose subject it matches, and has slots
   reserved for exactly those that were let go and wait for capacity;
-- requests with the same limits and the same claim wait in one line, oldest first, and no line is empty;
+- requests with the same limits and the same claim wait in one line, those who ask again in one of their own, oldest
+  first, and no line is empty;
 - no line waits whose limits all allow a call at the moment at which it was last looked at.
 """
 
@@ -48,13 +49,14 @@ Claim: TypeAlias = Literal["ready_at", "spare_at", "back_at"]
 
 
 class Line:
-    """Those who wait for the same limits with the same claim."""
+    """Those who wait for the same limits with the same claim, for the first time or again."""
 
-    __slots__ = ("claim", "limits", "queue", "ready_at")
+    __slots__ = ("claim", "is_again", "limits", "queue", "ready_at")
 
-    def __init__(self, limits: Limits, claim: Claim) -> None:
+    def __init__(self, limits: Limits, claim: Claim, is_again: bool) -> None:
         self.limits = limits
         self.claim: Claim = claim
+        self.is_again = is_again
         # Ordered, and not a plain dict: removing the first again and again must not cost more each time.
         self.queue: OrderedDict[Request, None] = OrderedDict()
         self.ready_at = math.inf
@@ -75,15 +77,19 @@ class Request(Waiter):
 
     Attributes:
         returning: its permit, if it was let go before and had to wait for capacity.
+        is_again: whether it was let go before and has not begun; it comes before those who are younger.
         turned_away: whether it has to start over, since the limits on it have changed.
     """
 
-    __slots__ = ("admitted", "claim", "line", "order", "returning", "subject", "turned_away")
+    __slots__ = ("admitted", "claim", "is_again", "line", "order", "returning", "subject", "turned_away")
 
     line: Line
 
-    def __init__(self, subject: Subject, order: int, claim: Claim, returning: Permit | None = None) -> None:
+    def __init__(
+        self, subject: Subject, order: int, claim: Claim, returning: Permit | None = None, *, is_again: bool = False
+    ) -> None:
         super().__init__()
+        self.is_again = is_again
         self.subject = subject
         self.order = order
         self.claim: Claim = claim
@@ -97,7 +103,7 @@ class Gate:
 
     def __init__(self) -> None:
         self.limits: dict[tuple[str, str], Limit] = {}
-        self._lines: dict[tuple[Limits, Claim], Line] = {}
+        self._lines: dict[tuple[Limits, Claim, bool], Line] = {}
         self._running: dict[Subject, int] = {}
         self._reserved: dict[Subject, int] = {}
         self._known: dict[Subject, Limits] = {}
@@ -195,7 +201,7 @@ class Gate:
     def line_up(self, request: Request) -> None:
         """Put a request at the end of its line."""
         limits = self.limits_of(request.subject)
-        key = limits, request.claim
+        key = limits, request.claim, request.is_again
         line = self._lines.get(key)
         if line is None:
             line = self._lines[key] = Line(*key)
@@ -303,7 +309,7 @@ class Gate:
         line = request.line
         del line.queue[request]
         if not line.queue:
-            del self._lines[line.limits, line.claim]
+            del self._lines[line.limits, line.claim, line.is_again]
             for limit in line.limits:
                 del limit.lines[line]
 

@@ -215,8 +215,18 @@ class ConstraintManager:
         self._settle()
         return in_force
 
+    def next_order(self) -> int:
+        """A place among all calls, behind those that have one."""
+        return next(self._order)
+
     async def admit(
-        self, subject: Subject, on_blocked: Callable[[str], object] | None = None, claim: Claim = "ready_at"
+        self,
+        subject: Subject,
+        on_blocked: Callable[[str], object] | None = None,
+        claim: Claim = "ready_at",
+        *,
+        order: int | None = None,
+        is_again: bool = False,
     ) -> Permit:
         """Wait until all constraints on a call allow it at once.
 
@@ -228,15 +238,19 @@ class ConstraintManager:
             on_blocked: called once, before the wait, if there is one, with what holds the call back.
             claim: `"spare_at"` if it will start at once when it is let go, so that it may use slots that are reserved
                 for others; `"ready_at"` if it may have to wait for capacity first.
+            order: its place among all calls, from `next_order`; without one it comes behind the others.
+            is_again: whether it was let go before, and has not begun: others with its limits are younger.
         """
         admitted: Requests = []
         try:
             with self._lock:
                 now = self._clock.monotonic()
                 admitted += self._count_returned(now)
-                if permit := self._admit_now(subject, claim, now, admitted):
+                if order is None:
+                    order = next(self._order)
+                if permit := self._admit_now(subject, claim, order, now, admitted):
                     return permit
-                request = Request(subject, next(self._order), claim)
+                request = Request(subject, order, claim, is_again=is_again)
                 self._gate.line_up(request)
                 request.line.look(now)
                 self._set_timer()
@@ -282,16 +296,16 @@ class ConstraintManager:
             if not request.turned_away:
                 return permit
         permit.release()
-        return self.try_admit(permit.subject, claim)
+        return self.try_admit(permit.subject, claim, order=permit.order)
 
-    def try_admit(self, subject: Subject, claim: Claim = "ready_at") -> Permit | None:
-        """A permit if all constraints allow the call now, else `None`."""
+    def try_admit(self, subject: Subject, claim: Claim = "ready_at", *, order: int | None = None) -> Permit | None:
+        """A permit if all constraints allow the call now, else `None`; see `admit`."""
         admitted: Requests = []
         try:
             with self._lock:
                 now = self._clock.monotonic()
                 admitted += self._count_returned(now)
-                return self._admit_now(subject, claim, now, admitted)
+                return self._admit_now(subject, claim, next(self._order) if order is None else order, now, admitted)
         finally:
             self._wake(admitted)
 
@@ -339,7 +353,7 @@ class ConstraintManager:
             self._wake(admitted)
         return changed
 
-    def _admit_now(self, subject: Subject, claim: Claim, now: float, admitted: Requests) -> Permit | None:
+    def _admit_now(self, subject: Subject, claim: Claim, order: int, now: float, admitted: Requests) -> Permit | None:
         if not self._active:
             return Permit(None, subject)
         # Time may have come for older ones, with their timer still on its way: they go first.
@@ -347,7 +361,7 @@ class ConstraintManager:
             admitted += self._admit_from(lines, now)
         if not self._gate.start(subject, claim, now):
             return None
-        return Permit(self, subject, self._gate.limits_of(subject), next(self._order))
+        return Permit(self, subject, self._gate.limits_of(subject), order)
 
     def recount(self, permit: Permit, state: State) -> None:
         """See `Permit.suspend`, `Permit.reserve` and `Permit.resume`."""
