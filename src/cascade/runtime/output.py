@@ -137,8 +137,13 @@ class Prints:
         self._wrapped = []
 
     def _pass_on(self, channel: Channel, original: Callable[[str], int], text: str) -> int:
-        written = original(text)
-        if isinstance(text, str) and not log.handling.is_on:
+        # Whoever draws takes what it is given itself, unless it was taken here.
+        outer, log.handling.is_on = log.handling.is_on, True
+        try:
+            written = original(text)
+        finally:
+            log.handling.is_on = outer
+        if isinstance(text, str) and not outer:
             self.take(channel, text)
         return written
 
@@ -164,7 +169,7 @@ class Prints:
             # Of a line that was too long to wait for its end, that is all that comes.
             text = text.removeprefix("\n") if half == "" else f"{half or ''}{text}"
             whole, newline, rest = text.rpartition("\n")
-            rest = _overwritten(rest)
+            rest = overwritten(rest)
             is_too_long = len(rest) > _LONGEST
             if is_too_long:
                 whole, rest = text, ""
@@ -183,7 +188,7 @@ class Prints:
         if run.lines is not None:
             place = run.path_of(source.task_id)
             for line in text.split("\n"):
-                shown = _overwritten(line).removesuffix("\r")
+                shown = overwritten(line).removesuffix("\r")
                 run.lines.take(source.channel, place, source.task_name, source.attempt, _cut(shown))
         if run.engine.bus.wants(TaskOutput):
             run.teller.tell(
@@ -198,7 +203,7 @@ class Prints:
             )
 
 
-def _overwritten(line: str) -> str:
+def overwritten(line: str) -> str:
     """What a line shows in the end: a bar goes back to its beginning and draws itself again."""
     shown = line.rstrip("\r")
     # Where it has gone back at last, what comes next may overwrite it.

@@ -6,7 +6,9 @@ import asyncio
 import io
 import json
 import logging
+import math
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
@@ -832,22 +834,87 @@ def pane(*lines):
     return made
 
 
+ERASED = "\r\x1b[{}A\x1b[J"
+
+
+class HandClock(MockClock):
+    """A clock for a screen: moved by the test alone, far from the last drawing."""
+
+    def __init__(self):
+        super().__init__(autojump_threshold=math.inf)
+
+    def pass_by(self):
+        self.advance(1.0)
+
+
 def test_text_goes_above_what_is_drawn():
-    terminal = FakeTerminal()
-    screen = Screen(terminal, SystemClock())
+    terminal, clock = FakeTerminal(), HandClock()
+    screen = Screen(terminal, clock)
     shown = pane("view", "more")
     screen.show(shown)
-    terminal.write("half")
-    screen.show(shown)
-    assert terminal.getvalue() == "view\nmore\n\r\x1b[2A\x1b[Jhalf"
-    terminal.write(" line\n")
-    screen.show(shown)
+    clock.pass_by()
+    terminal.write("a line\n")
+    assert terminal.getvalue() == f"view\nmore\n{ERASED.format(2)}a line\nview\nmore\n"
     screen.hide(shown)
     terminal.write("after\n")
-    text = terminal.getvalue()
-    assert text.startswith("view\nmore\n\r\x1b[2A\x1b[Jhalf line\nview\nmore\n")
-    assert text.endswith("view\nmore\n\r\x1b[2A\x1b[Jafter\n")
-    assert "write" not in vars(terminal)
+    assert terminal.getvalue().endswith(f"view\nmore\n{ERASED.format(2)}after\n")
+    assert not {"write", "flush"} & set(vars(terminal))
+
+
+def test_half_a_line_is_drawn_as_it_stands_until_its_end_comes():
+    terminal, clock = FakeTerminal(), HandClock()
+    screen = Screen(terminal, clock)
+    shown = pane("view")
+    screen.show(shown)
+    for share in (" 10%", " 20%"):
+        clock.pass_by()
+        terminal.write(f"\r\x1b[32m{share}\x1b[0m \t\x1b[K")
+        assert terminal.getvalue().endswith(f"{share} \nview\n")
+    clock.pass_by()
+    terminal.write(" done\n")
+    assert terminal.getvalue().endswith(f"{ERASED.format(2)}\x1b[32m 20%\x1b[0m \t\x1b[K done\nview\n")
+    terminal.write("prompt> ")
+    screen.hide(shown)
+    assert terminal.getvalue().endswith(f"{ERASED.format(1)}prompt> ")
+
+
+def test_halves_of_several_threads_do_not_mix_and_are_cut_to_a_row():
+    terminal, clock = FakeTerminal(), HandClock()
+    screen = Screen(terminal, clock)
+    shown = pane("view")
+    screen.show(shown)
+    with ThreadPoolExecutor(3) as threads:
+        gate = threading.Barrier(4)
+        for half in ("first", "second", "\u6570" * 100):
+            threads.submit(lambda half=half: (terminal.write(half), gate.wait()))
+            while half not in "".join(printed.text for printed in screen._halves.values()):
+                pass
+        gate.wait()
+    terminal.write("whole")
+    terminal.write(" line\n")
+    clock.pass_by()
+    drawing = terminal.getvalue().split("\x1b[J")[-1].split("\n")
+    assert drawing == ["whole line", "first", "second", "\u6570" * 39, "view", ""]
+    screen.hide(shown)
+    assert terminal.getvalue().endswith("firstsecond" + "\u6570" * 100)
+
+
+def test_a_flood_of_lines_waits_for_the_next_drawing_and_is_whole():
+    terminal, clock = FakeTerminal(), HandClock()
+    screen = Screen(terminal, clock)
+    shown = pane("view")
+    screen.show(shown)
+    for number in range(1000):
+        terminal.write(f"{number}\n")
+    assert terminal.getvalue() == "view\n"
+    clock.advance(0.05)
+    assert terminal.getvalue() == f"view\n{ERASED.format(1)}{''.join(f'{n}{chr(10)}' for n in range(1000))}view\n"
+    terminal.write("urgent\n")
+    terminal.flush()
+    assert terminal.getvalue().endswith(f"{ERASED.format(1)}urgent\nview\n")
+    terminal.write("last\n")
+    screen.hide(shown)
+    assert terminal.getvalue().endswith(f"{ERASED.format(1)}last\n")
 
 
 def test_a_child_process_prints_as_if_nothing_had_been_drawn():

@@ -7,23 +7,38 @@ terminal that needs no repair.
 from __future__ import annotations
 
 import os
+import re
 import sys
+import threading
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from threading import RLock
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from unicodedata import east_asian_width
 
-from cascade.runtime.output import PRINTS
+from cascade.runtime.output import PRINTS, overwritten
 from cascade.spec.log import handling
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import TextIO
 
-    from cascade.spec.protocols import Clock
+    from cascade.spec.protocols import Clock, Timer
 
 _BETWEEN_DRAWINGS: Final = 0.05
+_MOST_HALVES: Final = 4
+"""Lines without an end that are drawn: bars, most often."""
+_LONGEST_HALF: Final = 10_000
+_ESCAPES: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-_])|[\x00-\x1f\x7f-\x9f]")
 _USUAL_SIZE: Final = (80, 24)
+
+
+class _Printed(NamedTuple):
+    """What was printed to a stream, and how it gets there."""
+
+    write: Callable[[str], object]
+    flush: Callable[[], object]
+    text: str
 
 
 class Pane:
@@ -42,9 +57,10 @@ class Pane:
 class Screen:
     """Draws panes on a terminal.
 
-    While something is drawn, text that Python prints to the terminal goes above it: each stream that leads
-    there has its `write` replaced, and stays what it is otherwise, so that what is piped elsewhere is not
-    touched.
+    While something is drawn, lines that Python prints to the terminal go above it: each stream that leads
+    there has its `write` and its `flush` replaced, and stays what it is otherwise, so that what is piped elsewhere is
+    not touched. Lines come whole, whichever threads print at once. What has no end of line yet is drawn with the rest,
+    as it stands: a bar that draws itself again and again. What comes right after a drawing waits a moment for the next.
 
     Args:
         stream: leads to the terminal.
@@ -62,10 +78,13 @@ class Screen:
         self._panes: list[Pane] = []
         self._drawn: list[int] = []
         self._columns = 0
-        self._line_is_open = False
         self._drawn_at = 0.0
-        self._wrapped: list[tuple[Any, Any, Any]] = []
+        self._timer: Timer | None = None
+        self._held: list[_Printed] = []
+        self._halves: dict[tuple[int, int], _Printed] = {}
+        self._wrapped: list[tuple[Any, str, Any, Any]] = []
         self._write: Callable[[str], object] = self._stream.write
+        self._flush: Callable[[], object] = self._stream.flush
 
     def size(self) -> tuple[int, int]:
         """Columns and rows of the terminal."""
@@ -95,6 +114,13 @@ class Screen:
                 self._draw()
                 return
             self._put(self._erasure())
+            self._release()
+            halves, self._halves = self._halves, {}
+            for printed in halves.values():
+                self._print(printed)
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
             self._unwrap()
             PRINTS.drawings -= 1
 
@@ -104,15 +130,53 @@ class Screen:
         self._reset()
 
     def _draw(self) -> None:
-        if self._line_is_open or not self._is_ours():
+        if not self._is_ours():
+            self._put(self._erasure())
+            self._release()
             return
         columns, rows = self.size()
-        lines = [line for pane in self._panes for line in pane.lines][: max(1, rows - 1)]
-        widths = [width for pane in self._panes for width in pane.widths]
-        self._put("".join([self._erasure(), *(f"{line}\n" for line in lines)]))
+        halves = [_fitted(printed.text, columns) for printed in [*self._halves.values()][-_MOST_HALVES:]]
+        lines = [*halves, *(line for pane in self._panes for line in pane.lines)][: max(1, rows - 1)]
+        widths = [*map(_columns_of, halves), *(width for pane in self._panes for width in pane.widths)]
+        erasure = self._erasure()
+        if self._held:
+            self._put(erasure)
+            self._release()
+            erasure = ""
+        self._put("".join([erasure, *(f"{line}\n" for line in lines)]))
         self._drawn = widths[: len(lines)]
         self._columns = columns
         self._drawn_at = self._clock.monotonic()
+
+    def _release(self) -> None:
+        """Print the whole lines that have come since the last drawing, which must not stand any more."""
+        held, self._held = self._held, []
+        for printed in held:
+            self._print(printed)
+
+    def _print(self, printed: _Printed) -> None:
+        # Whose print it is was noted when it came.
+        outer, handling.is_on = handling.is_on, True
+        try:
+            with suppress(OSError, ValueError):
+                printed.write(printed.text)
+                printed.flush()
+        finally:
+            handling.is_on = outer
+
+    def _draw_soon(self) -> None:
+        """Draw again at once, or where that was done just now in a moment, so that a flood of lines costs little."""
+        due = self._drawn_at + _BETWEEN_DRAWINGS
+        if self._clock.monotonic() >= due:
+            self._draw()
+        elif self._timer is None:
+            self._timer = self._clock.call_at(due, self._time_has_come)
+
+    def _time_has_come(self) -> None:
+        with self._lock:
+            self._timer = None
+            if self._panes:
+                self._draw()
 
     def _erasure(self) -> str:
         """What takes away the last drawing."""
@@ -139,45 +203,56 @@ class Screen:
         try:
             with suppress(OSError, ValueError):
                 self._write(text)
-                self._stream.flush()
+                self._flush()
         finally:
             handling.is_on = outer
 
     def _wrap(self) -> None:
-        self._write = self._stream.write
+        self._write, self._flush = self._stream.write, self._stream.flush
         for stream in dict.fromkeys((self._stream, sys.stdout, sys.stderr)):
             if stream is self._stream or _is_same_terminal(stream, self._stream):
-                original = stream.write
-                passing = partial(self._pass_on, stream, original)
-                before = getattr(stream, "__dict__", {}).get("write")
-                with suppress(AttributeError):
-                    stream.write = passing  # type: ignore[method-assign]
-                    self._wrapped.append((stream, passing, before))
+                write, flush = stream.write, stream.flush
+                self._replace(stream, "write", partial(self._pass_on, stream, write, flush))
+                self._replace(stream, "flush", partial(self._pass_flush_on, flush))
+
+    def _replace(self, stream: TextIO, name: str, passing: Callable[..., object]) -> None:
+        before = getattr(stream, "__dict__", {}).get(name)
+        with suppress(AttributeError):
+            setattr(stream, name, passing)
+            self._wrapped.append((stream, name, passing, before))
 
     def _unwrap(self) -> None:
-        for stream, passing, before in self._wrapped:
+        for stream, name, passing, before in self._wrapped:
             # Whoever has wrapped it once more since then keeps a function that only passes on.
-            if stream.write is passing:
-                del stream.write
+            if getattr(stream, name) is passing:
+                delattr(stream, name)
                 if before is not None:
-                    stream.write = before
+                    setattr(stream, name, before)
         self._wrapped = []
 
-    def _pass_on(self, stream: TextIO, original: Callable[[str], int], text: str) -> int:
+    def _pass_on(self, stream: TextIO, write: Callable[[str], int], flush: Callable[[], object], text: str) -> int:
         with self._lock:
             if not self._panes or not text:
-                return original(text)
-            erasure = self._erasure()
-            if erasure:
-                self._put(erasure)
-            written = original(text)
-            # Nothing is drawn behind half a line; its other half will come.
-            self._line_is_open = not text.endswith("\n")
-            if not self._line_is_open:
-                stream.flush()
-                if self._clock.monotonic() - self._drawn_at > _BETWEEN_DRAWINGS:
-                    self._draw()
-            return written
+                return write(text)
+            source = id(stream), threading.get_ident()
+            begun = self._halves.pop(source, None)
+            whole, newline, rest = f"{begun.text if begun is not None else ''}{text}".rpartition("\n")
+            if len(rest) > _LONGEST_HALF:
+                whole, newline, rest = f"{whole}{newline}{rest}", "\n", ""
+            if newline:
+                self._held.append(_Printed(write, flush, f"{whole}\n"))
+            if rest:
+                self._halves[source] = _Printed(write, flush, overwritten(rest))
+            self._draw_soon()
+        if not handling.is_on:
+            PRINTS.take("stderr" if stream is sys.stderr else "stdout", text)
+        return len(text)
+
+    def _pass_flush_on(self, flush: Callable[[], object]) -> None:
+        with self._lock:
+            if self._panes and self._held:
+                self._draw()
+        flush()
 
     @property
     def is_closed(self) -> bool:
@@ -194,6 +269,19 @@ def screen_of(stream: TextIO, clock: Clock) -> Screen:
         if screen.is_closed:
             _screens.pop(key, None)
     return _screens.setdefault(id(stream), Screen(stream, clock))
+
+
+def _fitted(text: str, columns: int) -> str:
+    """Half a line as it can be drawn: in one row, without what a terminal obeys."""
+    shown = _ESCAPES.sub("", text)[:columns]
+    # The last column stays free: terminals differ in where the cursor is behind it.
+    while _columns_of(shown) >= columns:
+        shown = shown[:-1]
+    return shown
+
+
+def _columns_of(text: str) -> int:
+    return sum(2 if east_asian_width(character) in "WF" else 1 for character in text)
 
 
 def _is_same_terminal(stream: Any, other: TextIO) -> bool:
