@@ -81,6 +81,35 @@ def test_a_scope_holds_back_only_what_it_names(task: Any) -> None:
     under(check)
 
 
+# S21, S24
+@TASKS
+def test_a_scope_of_a_run_holds_for_the_runs_that_its_calls_start(task: Any) -> None:
+    @cs.task
+    async def outer() -> Any:
+        return await cs.arun(middle(), log_level="CRITICAL")
+
+    @cs.task
+    async def middle() -> Any:
+        limits.set(limit.pause("run:outermost"))
+        return await cs.arun(task(1), log_level="CRITICAL")
+
+    limits: Any = None
+
+    async def check(engine: cs.Engine) -> None:
+        nonlocal limits
+        limits = engine.constraints
+        blocked = asyncio.Event()
+        engine.bus.subscribe(TaskBlocked, lambda event: blocked.set())
+        running = asyncio.create_task(engine.run(outer(), run_id="outermost"))
+        await blocked.wait()
+        await turns()
+        assert not running.done()
+        limits.remove("run:outermost")
+        assert await running == 1
+
+    under(check)
+
+
 # S24
 @pytest.mark.parametrize("kind", ["async", "thread", "map", "generator map", "nested map"])
 def test_no_more_calls_run_at_once_than_a_limit_allows(kind: str) -> None:

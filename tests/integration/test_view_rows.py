@@ -14,7 +14,7 @@ from cascade.adapters.telemetry.sentences import sentence
 from cascade.adapters.telemetry.standing import Standing
 from cascade.runtime import events
 from cascade.runtime.held_back import HeldBack
-from cascade.runtime.progress import RunProgress, TaskProgress
+from cascade.runtime.progress import RunProgress, TaskProgress, progress_of
 
 pytestmark = pytest.mark.needs_extra("terminal")
 
@@ -53,11 +53,12 @@ def test_rows_stay_while_a_graph_is_too_large_for_a_close_look() -> None:  # S29
     assert standing.rows == {"held": task("held", 1)}
 
 
-def drawn(standing: Standing, columns: int = 120) -> str:
+def drawn(standing: Standing, columns: int = 120, rows: int = 30) -> str:
     from cascade.adapters.telemetry.live_view import LiveView
 
-    lines, widths = LiveView(io.StringIO()).lines(standing, 1.0, columns, 30)
+    lines, widths = LiveView(io.StringIO()).lines(standing, 1.0, columns, rows)
     assert max(widths) < columns
+    assert len(lines) < max(rows, 2)
     return re.sub(r"\x1b\[[\d;]*m", "", "\n".join(lines))
 
 
@@ -68,6 +69,47 @@ def test_in_a_narrow_terminal_names_are_cut_and_numbers_are_not(columns: int, to
     standing = Standing(0.0)
     standing.update(progress(TaskProgress("a_very_long_name_of_a_task" * 2, 1000, 99, 3, 0, 0, True)), 1.0)
     assert re.search(told, drawn(standing, columns)), drawn(standing, columns)
+
+
+@pytest.mark.parametrize("rows", range(1, 12))
+def test_there_is_a_view_however_low_the_terminal_is(rows: int) -> None:  # S29
+    standing = Standing(0.0)
+    standing.update(progress(*(task(f"task_{number}", 1) for number in range(5))), 1.0)
+    assert "target" in drawn(standing, rows=rows)
+    standing.update(progress(task("alone", 1)), 2.0)
+    assert "target" in drawn(standing, rows=rows)
+
+
+def test_a_map_that_has_failed_is_counted_although_nobody_has_looked_before() -> None:  # S17 S29
+    @cs.task
+    async def fail(number: int) -> int:
+        raise ValueError(number)
+
+    held = asyncio.Event()
+
+    @cs.task
+    async def last() -> None:
+        await held.wait()
+
+    async def main() -> None:
+        failed = asyncio.Event()
+
+        def hear(event: events.TaskExecutionFinished) -> None:
+            if event.task_id == "fail#0":
+                failed.set()
+
+        async with cs.create_engine() as engine:
+            engine.bus.subscribe(events.TaskExecutionFinished, hear)
+            run = asyncio.create_task(engine.run([fail.map(number=[1, 2, 3]), last()], on_failure="continue"))
+            await failed.wait()
+            (seen,) = progress_of(engine)
+            (row,) = [each for each in seen.tasks or () if each.name == "fail"]
+            assert row.failed == row.total == seen.failed > 0
+            held.set()
+            with pytest.raises(cs.RunFailedGroup):
+                await run
+
+    asyncio.run(main())
 
 
 def test_while_all_that_is_left_is_held_back_nobody_says_how_long_it_takes() -> None:  # S24 S29

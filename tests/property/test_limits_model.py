@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import fnmatch
 import math
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 import cascade as cs
 from cascade.runtime.events import TaskBlocked, TaskExecutionStarted, TaskSkipped
+from cascade.runtime.progress import progress_of
 from cascade.spec.context import call_context
 from cascade.testing.clock import MockClock
 from tests.conftest import RANDOM_WORKFLOWS
@@ -79,6 +81,10 @@ STEPS = st.lists(
     min_size=8,
     max_size=25,
 )
+
+
+# The run that a run belongs to which one of its calls has started.
+OUTER: ContextVar[str] = ContextVar("outer", default="")
 
 
 @dataclass(frozen=True)
@@ -168,7 +174,7 @@ def workflow(world: World, parts: list[Any]) -> list[Any]:
     async def work(seconds: float, *_: Any) -> float:
         context = call_context()
         assert context is not None
-        call = Running(context.task_name, context.run_id)
+        call = Running(context.task_name, OUTER.get() or context.run_id)
         world.start(call)
         try:
             await world.clock.sleep(seconds)
@@ -184,6 +190,7 @@ def workflow(world: World, parts: list[Any]) -> list[Any]:
         context = call_context()
         assert context is not None
         call = Running(context.task_name, context.run_id)
+        OUTER.set(context.run_id)
         world.start(call)
         try:
             await world.clock.sleep(TICK)
@@ -249,7 +256,8 @@ async def follow(  # noqa: C901 - one branch for each kind of step
     def hear(event: Any) -> None:
         key = (event.run_id, event.task_id)
         if isinstance(event, TaskBlocked):
-            blocked[key] = Running(event.task_name, event.run_id)
+            outer = [seen.parent_id for seen in progress_of(engine) if seen.run_id == event.run_id]
+            blocked[key] = Running(event.task_name, (outer and outer[0]) or event.run_id)
         else:
             blocked.pop(key, None)
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from cascade.runtime.attempts import Attempt
     from cascade.runtime.constraints.gate import Claim, Gate
+    from cascade.runtime.run import Caller
     from cascade.runtime.strategies.graph import GraphExecutionStrategy
 
 
@@ -50,7 +51,7 @@ class _Kind(NamedTuple):
 
 
 def held_back(
-    strategy: GraphExecutionStrategy, attempts: Iterable[Attempt], awaiting: Iterable[tuple[tuple[str, str], int]]
+    strategy: GraphExecutionStrategy, attempts: Iterable[Attempt], awaiting: Iterable[tuple[Caller, str]]
 ) -> tuple[HeldBack, ...]:
     """The calls of a run that are held back, by task and reason, in the order of their names; from any thread.
 
@@ -59,7 +60,7 @@ def held_back(
     Args:
         strategy: has the run.
         attempts: those under way.
-        awaiting: what calls of the run wait for from outside.
+        awaiting: the calls that wait for something from outside, and for what.
     """
     kinds: Counter[_Kind] = Counter()
     examples: dict[_Kind, Attempt] = {}
@@ -68,7 +69,11 @@ def held_back(
             kind = _kind_of(strategy, attempt)
             kinds[kind] += 1
             examples[kind] = attempt
-    found = Counter(dict(awaiting))
+    found: Counter[tuple[str, str]] = Counter()
+    for caller, reason in awaiting:
+        where = caller.where()
+        if where is not None:
+            found[where[0].name_of(where[1]), reason] += 1
     for kind, calls in kinds.items():
         reason = _reason(strategy, examples[kind], kind)
         if reason:

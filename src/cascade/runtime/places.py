@@ -395,7 +395,7 @@ class Places:
         else:
             assert isinstance(parent, (MapExecution, Turn))
             lazy = parent.lazy if isinstance(parent, MapExecution) else parent.call
-        return Subject(parent.name_of(place), self._run.id, lazy.task.tags)
+        return Subject(parent.name_of(place), self._run.id, lazy.task.tags, self._run.outer_ids)
 
     def policy_of(self, parent: Continuation, place: int) -> Policy | None:
         """The policies of the call at a place."""

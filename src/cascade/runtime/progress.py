@@ -159,7 +159,8 @@ class Past:
 
     def add_map(self, scheduler: Scheduler, index: int, items: int, failed: int) -> None:
         """Take in the items of a map that has ended; with the lock of the run."""
-        if self.by_name is not None:
+        # A map that has failed has no value that would tell it later.
+        if self.by_name is not None or failed:
             self._maps.setdefault(scheduler, {})[index] = items, failed
         self.done += items - failed
         self.failed += failed
@@ -383,7 +384,7 @@ def calls_under_way(strategy: GraphExecutionStrategy) -> list[CallUnderWay]:
     found: list[CallUnderWay] = []
     for caller in callers[:_MOST_CALLS]:
         where = caller.where()
-        if where is not None:
+        if where is not None and caller not in strategy.run.awaiting:
             parent, place = where
             found.append(CallUnderWay(parent.place_id(place), declared_at(parent, place)))
     return found

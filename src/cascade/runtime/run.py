@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import Counter
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar, copy_context
 from functools import partial
@@ -48,6 +47,7 @@ class Run:
         id: the run's id.
         loop: the loop on which it was started.
         lock: guards all scheduling state of the run; held for moments, and never while code of users runs.
+        outer_ids: the runs whose calls have started this one, the nearest first.
         context: the contextvars at the start; each call sees a copy.
         inputs: the values of parameters, by their specification.
         goes_on: whether failures do not stop it.
@@ -61,7 +61,7 @@ class Run:
         lines: keeps what calls log and print in the store of this run, or of the one that a call of it belongs to.
         nested: the runs that calls of this run have started and wait for.
         begun_iterators: what maps have begun to pull from.
-        awaiting: how many calls wait for something from outside, by the name of their task and what that is.
+        awaiting: what calls wait for from outside, in words.
         ended: whether it is over, so that what it has left behind is no part of it any more.
     """
 
@@ -86,6 +86,7 @@ class Run:
         self.clock: Clock = engine.clock
         self.lock = threading.Lock()
         self.parent = parent
+        self.outer_ids: tuple[str, ...] = () if parent is None else (parent.id, *parent.outer_ids)
         self.inputs = dict(inputs)
         self.params = params
         self.registry = registry
@@ -101,7 +102,7 @@ class Run:
             journal.lines if journal is not None else None if parent is None else parent.lines
         )
         self.caller = None if parent is None else _caller(parent)
-        self.awaiting: Counter[tuple[str, str]] = Counter()
+        self.awaiting: dict[Caller, str] = {}
         self.ended = False
         self.context = copy_context()
         # Before it is this run's own: who prepares it may ask which call has started the run.

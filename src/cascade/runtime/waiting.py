@@ -101,16 +101,12 @@ async def _wait_for_signal(name: str, type: Any) -> Any:
 def _shown(run: Run, reason: str) -> Generator[None]:
     """Let whoever looks at the run see what this call waits for."""
     caller = current_caller.get()
-    where = None if caller is None else caller.where()
-    assert where is not None
-    key = where[0].name_of(where[1]), reason
-    run.awaiting[key] += 1
+    assert caller is not None
+    run.awaiting[caller] = reason
     try:
         yield
     finally:
-        run.awaiting[key] -= 1
-        if not run.awaiting[key]:
-            del run.awaiting[key]
+        del run.awaiting[caller]
 
 
 def _made_for_caller(lazy: LazyResult[R]) -> LazyResult[R]:

@@ -57,7 +57,7 @@ class LiveView:
         width = max(10, columns - 1)
         parts = [self._head(standing, now)]
         room = min(_MOST_ROWS, rows - 4)
-        if standing.rows and room > 0:
+        if standing.rows and (room > 1 or room == len(standing.rows)):
             parts.append(self._table(standing, width, room))
         trouble = self._trouble(standing)
         if trouble is not None:

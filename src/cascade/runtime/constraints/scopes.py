@@ -19,11 +19,13 @@ class Subject(NamedTuple):
         task_name: the name of its task.
         run_id: the run that it belongs to.
         tags: the tags of its task.
+        outer_runs: the runs whose calls have started that run, and wait for it.
     """
 
     task_name: str
     run_id: str = ""
     tags: tuple[str, ...] = ()
+    outer_runs: tuple[str, ...] = ()
 
 
 def matcher(scope: str) -> Callable[[Subject], bool]:
@@ -42,7 +44,7 @@ def matcher(scope: str) -> Callable[[Subject], bool]:
     if kind == "global":
         return lambda subject: True
     if kind == "run":
-        return lambda subject: subject.run_id == pattern
+        return lambda subject: subject.run_id == pattern or pattern in subject.outer_runs
     glob = re.compile(fnmatch.translate(pattern)).match
     if kind == "task":
         return lambda subject: glob(subject.task_name) is not None
