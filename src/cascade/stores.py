@@ -27,7 +27,7 @@ def open_store(url: str | os.PathLike[str], *, clock: Clock | None = None) -> St
         clock: what the store takes the time from.
 
     Raises:
-        DeclarationError: the URL names no kind of store.
+        DeclarationError: the URL names no store.
         StoreError: the store cannot be opened; the message says why and what to do.
         MissingExtraError: the library for it is not installed; the message has the command that installs it.
     """

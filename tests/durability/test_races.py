@@ -185,6 +185,34 @@ def test_to_look_at_a_lock_takes_it_from_nobody(tmp_path: Path) -> None:
     assert not lock.is_taken()
 
 
+def test_a_store_that_a_link_names_has_the_locks_and_the_values_of_the_file(tmp_path: Path) -> None:
+    """Who is gone is known at once by whatever name, and what is kept beside the file is found (S27)."""
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (tmp_path / "folder").symlink_to(kept)
+    (tmp_path / "link.db").symlink_to(kept / "flows.db")
+    urls = [f"sqlite:///{tmp_path}/{name}" for name in ("link.db", "folder/flows.db", "kept/flows.db")]
+
+    @cs.task
+    def large() -> bytes:
+        return b"x" * 1_000_000
+
+    for writer in urls:
+        assert len(cs.run(large(), run_id=writer, store=writer, log_level="CRITICAL")) == 1_000_000
+    locks = [HostLock(url, "run") for url in urls]
+    assert len({lock.token for lock in locks}) == 1
+    assert locks[0].take()
+    assert all(lock.is_taken() and not lock.take() for lock in locks)
+    locks[0].release()
+    for url in urls:
+        store = open_store(url)
+        assert store.url == url
+        store.close()
+        for writer in urls:
+            assert len(cs.run(large(), run_id=writer, store=url, log_level="CRITICAL")) == 1_000_000
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "kept", "link.db"]
+
+
 STOPS = (
     ("effect.end", 2),
     ("journal.commit.begin", 3),

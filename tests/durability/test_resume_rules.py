@@ -29,6 +29,12 @@ class State:
 
     calls: ClassVar[list[Any]] = []
     broken: ClassVar[set[Any]] = set()
+    today: ClassVar[str] = ""
+
+    @classmethod
+    def day(cls) -> Any:
+        """A parameter whose default is another one the next day."""
+        return cs.Param("day", cls.today, str)
 
 
 @pytest.fixture(autouse=True)
@@ -175,6 +181,86 @@ def test_parameters_are_those_that_the_run_began_with(run: Run) -> None:
     assert run.resumed(target()) == (7, [])
     with pytest.raises(cs.ResumeError):
         run(target(), {"x": 3})
+
+
+@cs.task
+def told(*values: Any) -> Any:
+    note(("told", *values))
+    return list(values)
+
+
+@cs.task
+def told_for(rounds: int, day: Any) -> Any:
+    """Goes on with graphs in which the parameter is declared again, as by a module that is imported anew."""
+    note(("round", rounds, day))
+    return told_for(rounds - 1, State.day()) if rounds else told("end", State.day())
+
+
+@pytest.mark.parametrize("given", [{}, {"day": "20"}])
+def test_defaults_are_those_that_the_run_began_with(run: Run, given: dict[str, Any]) -> None:  # S19, S27
+    def target(day: str | None, size: int | None) -> Any:
+        size_, day_ = cs.Param("size", size, int), cs.Param("day", day, str)
+        return [told(day_), told("late", day_, size_)]
+
+    run.fails(target("20", None), ("told", "late", "20", None))
+    for other in ({"day": "21"}, {"size": 3}):
+        with pytest.raises(cs.ResumeError, match="the run has"):
+            run(target("21", 3), other)
+    late = ("told", "late", "20", None)
+    assert run.resumed(target("21", 3), params=given) == ([["20"], ["late", "20", None]], [late])
+
+
+def test_a_parameter_that_came_later_takes_what_is_given_and_one_that_is_gone_is_passed_over(run: Run) -> None:
+    run.fails(told(cs.Param("old", 1), cs.Param("given", type=int)), ("told", 1, 2), params={"given": "2"})
+    with pytest.raises(cs.ParameterError, match="'old': unknown"):
+        run(told(cs.Param("new", 3)), {"old": 1})
+    State.broken.add(("told", 3, 4))
+    with pytest.raises(ConnectionError):
+        run(told(cs.Param("new", 3), 4))
+    State.broken.clear()
+    assert run.resumed(told(cs.Param("new", 3), 5), params={"new": "4"}) == ([4, 5], [("told", 4, 5)])
+
+
+def test_graphs_that_tasks_return_have_the_values_that_the_run_began_with(run: Run) -> None:  # S18, S19
+    def target() -> Any:
+        return told_for(3, State.day())
+
+    State.today = "20"
+    State.broken.add(("round", 1, "20"))
+    with pytest.raises(ConnectionError):
+        run(target())
+    State.broken.clear()
+    State.today = "21"
+    value, calls = run.resumed(target())
+    assert value == ["end", "20"]
+    assert calls == [("round", 1, "20"), ("round", 0, "20"), ("told", "end", "20")]
+
+
+def test_a_default_that_no_store_can_hold_is_that_of_the_code(here: Run) -> None:
+    lock = threading.Lock()
+    State.broken.add(("told", lock, "x"))
+    with pytest.raises(ConnectionError):
+        here(told(cs.Param("lock", lock), cs.Param("name", "x")))
+    State.broken.clear()
+    assert here(told(cs.Param("lock", 5), cs.Param("name", "y"))) == [5, "x"]
+
+
+@pytest.mark.parametrize("default", [cs.Secret("hunter2-hunter2"), None])
+def test_secrets_are_no_part_of_what_is_kept_whatever_their_default_is(here: Run, default: cs.Secret | None) -> None:
+    @cs.task
+    def length(token: cs.Secret | None) -> int:
+        return len(token.reveal()) if token else 0
+
+    def target() -> Any:
+        return told(cs.Param("n", 1), length(cs.Param("token", default, cs.Secret)))
+
+    State.broken.update([("told", 1, 0), ("told", 1, 15)])
+    with pytest.raises(ConnectionError):
+        here(target())
+    assert b"hunter2" not in here.row.params
+    State.broken.clear()
+    # Which one it was nobody knows any more.
+    assert here(target(), {"token": "another"}) == [1, 15 if default else 0]
 
 
 def test_a_run_that_cannot_begin_leaves_nothing(run: Run) -> None:
@@ -335,6 +421,31 @@ def tell(name: str) -> tuple[int, str]:
     State.calls.append((name, *told))
     note(name)
     return told
+
+
+@cs.task
+def flaky() -> int:
+    State.calls.append(cs.attempt())
+    if len(State.calls) < 4:
+        raise ConnectionError
+    return cs.attempt()
+
+
+def test_attempts_that_were_to_be_repeated_are_counted_after_a_crash_too(tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path}/flows.db"
+    for number in (1, 2, 3):
+        # What is journaled before a wait is what a killed process leaves.
+        target = flaky().with_retry(max_attempts=2, delay=3600.0)
+        handle = cs.start(target, run_id="run", store=store, log_level="CRITICAL")
+        opened = open_store(store)
+        while ("failed", number) not in [(record.kind, record.attempt) for record in opened.records("run")]:
+            assert handle.status == "running"
+        opened.close()
+        handle.cancel()
+        with pytest.raises(cs.RunCancelledError):
+            handle.result()
+    assert cs.run(flaky(), run_id="run", store=store, log_level="CRITICAL") == 4
+    assert State.calls == [1, 2, 3, 4]
 
 
 def test_attempts_are_counted_and_keys_stay_over_all_resumes(run: Run) -> None:

@@ -50,7 +50,7 @@ def claim_elsewhere(url: str, now: float) -> RunRow:
     store = open_store(url)
     found = store.find("run")
     assert found is not None
-    owned = found._replace(host="a boot/1.2/a lock", owner=OWNER, lease_until=now + RUNS_OUT)
+    owned = found._replace(host="a boot/1.2/a lock", owner=OWNER, lease_until=now + RUNS_OUT, updated=now)
     claimed = store.claim(owned, over=found.epoch)
     store.close()
     assert claimed is not None
@@ -102,6 +102,14 @@ def test_who_waits_for_an_owner_elsewhere_says_so_once_before_the_run_starts(els
     assert elsewhere.run(lambda engine: engine.run(answer(), run_id="run")) == 42
     assert [type(event) for event in told] == [RunBlocked, RunStarted]
     assert told[0] == RunBlocked(run_id="run", owner=OWNER, seconds=RUNS_OUT)
+    assert elsewhere.clock.monotonic() >= RUNS_OUT
+
+
+def test_a_shorter_lease_of_ones_own_does_not_shorten_the_wait(
+    elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CASCADE_LEASE_SECONDS", "1")
+    assert elsewhere.run(lambda engine: engine.run(answer(), run_id="run")) == 42
     assert elsewhere.clock.monotonic() >= RUNS_OUT
 
 

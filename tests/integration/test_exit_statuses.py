@@ -16,7 +16,7 @@ from tests.commands import Commands, ended
 pytestmark = pytest.mark.needs_extra("cli", "sqlite")
 
 FLOW = """
-    import asyncio, os, sys, time
+    import asyncio, os, signal, sys, time
     import cascade as cs
 
     @cs.resource
@@ -59,6 +59,13 @@ FLOW = """
     polling = polls()
     thread = cs.task(hangs)()
     process = cs.task(hangs, executor="process")()
+
+    @cs.task(executor="process")
+    def ignoring() -> None:
+        signal.signal(signal.SIGTERM, lambda *_: print("ignores SIGTERM", file=sys.stderr, flush=True))
+        hangs()
+
+    deaf = ignoring()
 
     @cs.task
     async def swallowing_all() -> None:
@@ -121,13 +128,19 @@ def test_a_program_ends_with_the_documented_status(
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_signal_waits_and_tears_down(cascade: Cascade, sent: signal.Signals) -> None:  # S20
+def test_the_first_signal_waits_and_tears_down(
+    cascade: Cascade, tmp_path: Path, sent: signal.Signals
+) -> None:  # S20, S27
     process = cascade("run", "flow.py:polling", "--run-id", "r")
     until(process, "begun")
     process.send_signal(sent)
     status, output, errors = ended(process)
     assert (status, output) == (130, "")
     assert errors.endswith("torn down\ninterrupted; go on with:  cascade resume r\n")
+    # What can be resumed is no leftover.
+    assert ended(cascade("gc", "--older-than", "0s"))[1].startswith("removed 0 runs")
+    (tmp_path / "go").touch()
+    assert ended(cascade("resume", "r"))[:2] == (0, "1\n")
 
 
 @pytest.mark.parametrize("kind", ["thread", "process", "swallowing"])
@@ -142,6 +155,20 @@ def test_a_second_ctrl_c_ends_at_once_and_the_run_can_be_resumed(cascade: Cascad
     assert errors.replace("was asked to stop\n", "") == "interrupted; go on with:  cascade resume r\n"
     (run,) = json.loads(ended(cascade("runs", "--json"))[1])
     assert run["status"] in ("cancelled", "interrupted")
+
+
+def test_a_second_ctrl_c_kills_processes_without_asking_and_none_is_told_as_left_behind(
+    cascade: Cascade,
+) -> None:  # S20
+    process = cascade("run", "flow.py:deaf", "--log-level", "INFO")
+    until(process, "begun")
+    process.send_signal(signal.SIGINT)
+    until(process, "was asked to stop")
+    process.send_signal(signal.SIGINT)
+    status, _, errors = ended(process)
+    assert status == 130
+    assert "ignores SIGTERM" not in errors
+    assert "abandoned" not in errors
 
 
 def test_watching_ends_as_the_run_does(cascade: Cascade, tmp_path: Path) -> None:  # S20

@@ -204,6 +204,21 @@ def test_the_graph_shows_states_and_what_needs_what(show: Show) -> None:
     assert page.locator("svg path.k-router-route").count() == 2
 
 
+def test_what_is_too_long_for_a_box_of_the_graph_ends_with_an_ellipsis(show: Show) -> None:
+    script = """texts => texts.map(text => {
+        const style = getComputedStyle(text), box = text.closest(".box").querySelector("rect").getBoundingClientRect();
+        const {left, right, top, bottom} = text.getBoundingClientRect();
+        return {
+            isTooLong: text.scrollWidth > text.clientWidth,
+            isCut: style.textOverflow === "ellipsis" && style.overflowX === "hidden" && style.whiteSpace === "nowrap",
+            isInside: left > box.left && right < box.right && top > box.top && bottom < box.bottom
+        };
+    })"""
+    found = show("hostile graph").locator(".graph .title, .graph .told").evaluate_all(script)
+    assert any(text["isTooLong"] for text in found)
+    assert all(text["isCut"] and text["isInside"] for text in found)
+
+
 def test_with_the_keyboard_alone_one_gets_from_a_box_to_its_place_and_what_is_inside(show: Show) -> None:
     page = show("run")
     page.locator("svg .box[aria-label*='300 inside']").focus()

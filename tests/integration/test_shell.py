@@ -233,6 +233,89 @@ def test_a_second_cancellation_does_not_wait_for_the_grace(
     line.wait_for_end()
 
 
+ON_LINUX = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="only Linux tells what descends from a process")
+
+
+@ON_LINUX
+@pytest.mark.parametrize(
+    "command",
+    [
+        # A child of the command, one whose parent has a session of its own too, and one in a group of its own.
+        "setsid sh -c 'echo ready >&9; exec sleep 1000' >&- 2>&- & sleep 1000",
+        "setsid sh -c 'setsid sleep 1000 & echo ready >&9; wait' >&- 2>&- & wait",
+        "trap '' TERM; setsid sh -c \"trap '' TERM; echo ready >&9; sleep 1000; sleep 1000\" & wait; sleep 1000",
+        # Its parent has gone, but it has the output.
+        "(setsid sh -c 'echo ready >&9; exec sleep 1000' &); exec 9>&-; sleep 1000",
+        "exec setsid -f sh -c 'sleep 0.1; echo ready >&9; exec sleep 1000'",
+    ],
+)
+def test_cancellation_ends_what_has_made_a_session_of_its_own(
+    tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:  # S20
+    monkeypatch.setattr(process_module, "GRACE", 0.2)
+    line = Lifeline(tmp_path)
+
+    async def scenario() -> None:
+        running = asyncio.create_task(shell.function("exec 9>lifeline; " + command, cwd=tmp_path))
+        await line.wait_for(b"ready")
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+    asyncio.run(scenario())
+    line.wait_for_end()
+
+
+@ON_LINUX
+def test_what_has_made_a_session_of_its_own_may_clean_up(tmp_path: Path) -> None:  # S20
+    line = Lifeline(tmp_path)
+
+    async def scenario() -> None:
+        inner = "trap 'echo tidy >> left; exit' TERM; echo ready >&9; while :; do sleep 0.05; done"
+        command = f'exec 9>lifeline; setsid sh -c "{inner}" & wait'
+        running = asyncio.create_task(shell.function(command, cwd=tmp_path))
+        await line.wait_for(b"ready")
+        running.cancel()
+        await asyncio.wait([running])
+
+    asyncio.run(scenario())
+    line.wait_for_end()
+    assert (tmp_path / "left").read_text() == "tidy\n"
+
+
+@ON_LINUX
+def test_what_this_process_has_started_itself_is_none_of_the_command_though_it_holds_its_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process_module, "GRACE", 0.2)
+    line = Lifeline(tmp_path)
+    holders: list[subprocess.Popen[bytes]] = []
+
+    def hold_output(leader: str) -> None:
+        # As what another thread forks while a command starts may do for ever.
+        with open(f"/proc/{leader}/fd/1", "wb") as output:
+            holders.append(subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=output))
+
+    async def scenario() -> None:
+        command = "exec 9>lifeline; echo $$ > pid; echo ready >&9; sleep 1000"
+        running = asyncio.create_task(shell.function(command, cwd=tmp_path))
+        await line.wait_for(b"ready")
+        hold_output((tmp_path / "pid").read_text().strip())
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+    try:
+        asyncio.run(scenario())
+        line.wait_for_end()
+        assert holders[0].poll() is None
+    finally:
+        for holder in holders:
+            assert holder.stdin is not None
+            holder.stdin.close()
+            holder.wait()
+
+
 def test_a_loop_that_is_dropped_leaves_nothing_behind(tmp_path: Path) -> None:
     line = Lifeline(tmp_path)
     loop = asyncio.new_event_loop()

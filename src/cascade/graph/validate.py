@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import deque
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cascade.graph.edges import wants_of
@@ -16,7 +17,7 @@ from cascade.spec.exceptions import (
     UnknownResourceError,
     ValidationError,
 )
-from cascade.spec.input import Input, collect, resolve_inputs
+from cascade.spec.input import REQUIRED, Input, ParamSpec, collect, resolve_inputs
 from cascade.spec.lazy_types import Call, MappedLazyResult
 from cascade.spec.policy import is_lazy
 from cascade.spec.resource import Inject
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from cascade.graph.model import Graph
+    from cascade.spec.input import InputSpec
     from cascade.spec.resource import ResourceDefinition
 
 
@@ -89,7 +91,8 @@ def validate(
     specs = [lazy.spec for lazy in _special(graph) if isinstance(lazy, Input)]
     if specs or (params and known is None):
         try:
-            collect((*(known or ()), *specs))
+            if known is not None:
+                collect(_as_given(spec, params) for spec in (*known, *specs))
             inputs = resolve_inputs(specs, params, environ, refuse_unknown=known is None)
         except ParameterError as error:
             problems.append(error)
@@ -100,6 +103,11 @@ def validate(
         problems.extend(_circles(graph))
     _raise(problems)
     return inputs
+
+
+def _as_given(spec: InputSpec, params: Mapping[str, Any]) -> InputSpec:
+    """An input whose default means nothing where there is a value: it may have changed since its run began."""
+    return replace(spec, default=REQUIRED) if isinstance(spec, ParamSpec) and spec.name in params else spec
 
 
 def _special(graph: Graph) -> Iterator[Any]:

@@ -259,10 +259,13 @@ class Attempt(Admission):
     async def _ended_or_grace(self, call: asyncio.Task[Any]) -> bool:
         """Wait for a call that was cancelled; whoever ignores it gets no more than the grace.
 
-        A thread cannot hear of it. The engine's own executor ends processes by itself, after the same grace.
+        A thread cannot hear of it. The engine's own executor ends processes by itself, after the same grace, and at
+        once when the run is abandoned, so that none is left behind.
         """
         strategy = self._strategy
-        limited = not self._runs_on_thread() and not strategy.engine.reports_beginning(self._task)
+        runs_on_thread = self._runs_on_thread()
+        is_ended = not runs_on_thread and strategy.engine.reports_beginning(self._task)
+        limited = not runs_on_thread and not is_ended
         over = strategy.run.loop.create_future()
         timer = (
             strategy.run.clock.call_at(
@@ -271,7 +274,7 @@ class Attempt(Admission):
             if limited
             else None
         )
-        while not call.done() and not over.done() and not strategy.run.abandoned:
+        while not call.done() and not over.done() and (is_ended or not strategy.run.abandoned):
             try:
                 await asyncio.wait([call, over], return_when=asyncio.FIRST_COMPLETED)
             except asyncio.CancelledError:
@@ -301,6 +304,11 @@ class Attempt(Admission):
                 self._resources.close_left()
 
         call.add_done_callback(ended)
+
+    def abandon(self) -> None:
+        """Cancel the call once more, for whoever has the means to end it at once."""
+        if self.making is not None:
+            self.making.cancel()
 
     def enlist_call(self) -> None:
         """Count the call, if it runs, against limits that were not there when it began."""

@@ -236,6 +236,9 @@ class NodeProcessor:
                 return outcome
             wait = retry.wait_after(outcome.attempt, strategy.engine.chance.random())
             run.teller.retrying(parent, place, name, outcome.attempt, retry.max_attempts, wait, error)
+            if run.journal is not None:
+                # Whoever goes on after a crash shall know which attempts have been made.
+                run.journal.failure(parent, place, error, outcome.began, outcome.attempt)
             try:
                 if wait > 0.0:
                     await self._pause(name, wait)

@@ -373,7 +373,7 @@ class ChangedCodeError(CorruptedValueError, LookupError):
     def __str__(self) -> str:
         return (
             f"a stored value needs '{self.name}', {self.problem}; "
-            "load it with the code that wrote it, or have the value computed again"
+            "go on with code that has it as it was, or begin anew under another run id"
         )
 
 

@@ -738,6 +738,30 @@ def test_json_at_debug_has_every_event(capsys):  # S29
     assert datetime.fromisoformat(found[0]["timestamp"]).astimezone(UTC).year >= 2024
 
 
+def test_an_object_begins_a_line_whatever_tasks_print(monkeypatch):  # S29
+    stream = io.StringIO()
+    monkeypatch.setattr("sys.stderr", stream)
+
+    @cs.task
+    def prints() -> None:
+        print("half", end="", file=stream)
+
+    @cs.task
+    def fails() -> None:
+        print("whole", file=stream)
+        print("half of two", end="", file=stream)
+        raise ConnectionError("refused")
+
+    with pytest.raises(ConnectionError):
+        cs.run([cs.sequence([prints(), prints(), fails()])], log_level="DEBUG", log_format="json")
+    lines = stream.getvalue().splitlines()
+    printed = [line for line in lines if not line.startswith("{")]
+    # Objects come when they come, so they may also stand between the halves.
+    assert "".join(printed) == "halfhalfwholehalf of two"
+    assert all(json.loads(line)["event"] for line in lines if line not in printed)
+    assert "write" not in vars(stream)
+
+
 def test_json_tells_a_failure_at_every_level_but_critical(capsys):  # S29
     with pytest.raises(ConnectionError):
         cs.run(flaky(1)(), log_level="ERROR", log_format="json")

@@ -21,6 +21,7 @@ from cascade.adapters.executors.worker_process import (
     WorkerProcess,
     wake,
 )
+from cascade.runtime.affine_thread import is_abandoned
 from cascade.runtime.threading_calls import NotBegun
 from cascade.spec.exceptions import CascadeError, NestedRunError, RunError
 
@@ -280,17 +281,18 @@ class ProcessPool:
     async def _stop(self, worker: WorkerProcess, call: Call) -> None:
         """End a call whose caller was cancelled; back when the worker is idle or dead.
 
-        Being cancelled again means that there is no more patience.
+        Being cancelled again means that there is no more patience; for a call of a run that was abandoned there is none
+        at all.
         """
-        for act, patience in (
-            (worker.ask_to_stop, self._grace),
-            (worker.terminate, TERMINATE_PATIENCE),
-            (worker.kill, None),
-        ):
+        for act, patience in ((worker.ask_to_stop, self._grace), (worker.terminate, TERMINATE_PATIENCE)):
             if call.outcome is not None:
                 return
+            if is_abandoned.get()():
+                break
             act()
             await self._has_ended(call, patience)
+        if call.outcome is None:
+            worker.kill()
         while call.outcome is None:
             await self._has_ended(call, None)
 

@@ -80,7 +80,7 @@ class _Pickler(pickle.Pickler):
         name = qualified_name(named)
         try:
             found = look_up(name)
-        except (ImportError, AttributeError):
+        except ChangedCodeError:
             return NotImplemented
         if found is wanted:
             # Pickle's own way is the better one for what is an importable module's.
@@ -99,13 +99,20 @@ def _is_at_hand(named: Any, wanted: Any) -> bool:
 
 
 def look_up(name: str) -> Any:
-    """What a module has under a name, as `module:qualname`; a script goes by the name of its file."""
+    """What a module has under a name, as `module:qualname`; a script goes by the name of its file.
+
+    Raises:
+        ChangedCodeError: it has no such thing.
+    """
     module_name, _, qualified = name.partition(":")
     main = sys.modules["__main__"]
     in_main = module_name == name_of_module("__main__")
-    found: Any = main if in_main else importlib.import_module(module_name)
-    for part in qualified.split("."):
-        found = getattr(found, part)
+    try:
+        found: Any = main if in_main else importlib.import_module(module_name)
+        for part in qualified.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        raise ChangedCodeError(name, f"which cannot be found ({error})") from error
     return found
 
 

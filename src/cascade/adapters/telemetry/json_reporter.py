@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from cascade.adapters.telemetry.json_lines import JsonLines
 from cascade.adapters.telemetry.levels import Level
@@ -33,13 +34,15 @@ class JsonReporter:
     def __init__(self, engine: Engine, level: str, stream: TextIO) -> None:
         self._engine = engine
         self._level = Level.named(level)
-        self._lines = JsonLines(stream, level)
+        self._stream = _OwnLines(stream)
+        self._lines = JsonLines(cast("TextIO", self._stream), level)
         self._own = OwnRuns(engine)
         self._watch = Watch(engine, self._look)
         self._next_line = 0.0
         self._detach: Callable[[], None] | None = None
 
     def __enter__(self) -> Self:
+        self._stream.begin()
         self._detach = self._lines.attach(self._engine.bus, only=self._own)
         if self._level <= Level.INFO:
             self._next_line = self._engine.clock.monotonic() + _BETWEEN_LINES
@@ -50,6 +53,7 @@ class JsonReporter:
         self._watch.stop()
         if self._detach is not None:
             self._detach()
+        self._stream.end()
 
     def _look(self) -> None:
         now = self._engine.clock.monotonic()
@@ -71,3 +75,47 @@ class JsonReporter:
                 "is_complete": progress.is_complete,
             }
             self._lines.write("Progress", Level.INFO, progress.run_id, self._engine.clock.now(), told)
+
+
+class _OwnLines:
+    """A stream on which each text begins a line, whatever this process has printed there meanwhile.
+
+    The stream has its `write` replaced between `begin` and `end`, and stays what it is otherwise.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream: Any = stream
+        self._has_half = False
+        self._passing: Callable[[str], int] | None = None
+        self._before: Any = None
+
+    def begin(self) -> None:
+        """Look from now on how what is printed ends."""
+        original = self._stream.write
+
+        def passing(text: str) -> int:
+            written: int = original(text)
+            if text:
+                self._has_half = not text.endswith("\n")
+            return written
+
+        self._before = getattr(self._stream, "__dict__", {}).get("write")
+        with suppress(AttributeError):
+            self._stream.write = self._passing = passing
+
+    def end(self) -> None:
+        """Look no more."""
+        # Whoever has wrapped it once more since then keeps a function that only passes on.
+        if self._passing is not None and self._stream.write is self._passing:
+            del self._stream.write
+            if self._before is not None:
+                self._stream.write = self._before
+        self._passing = None
+
+    def write(self, text: str) -> object:
+        """Write a text on lines of its own."""
+        return self._stream.write(f"\n{text}" if self._has_half else text)
+
+    def flush(self) -> None:
+        """Flush the stream."""
+        self._stream.flush()

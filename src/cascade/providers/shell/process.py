@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import IO, Any, Final, NamedTuple
 
+from cascade.providers.shell.family import Family
 from cascade.providers.shell.guardian import guardian
 
 MOST_AT_ONCE: Final = 64
@@ -20,6 +21,7 @@ GRACE: Final = 2.0
 """How long a group that was asked to end may take, in seconds, before it is killed."""
 
 _PATIENCE: Final = 5.0
+_MOST_LOOKS: Final = 10
 _CHUNK: Final = 1 << 18
 
 
@@ -70,8 +72,8 @@ async def run_process(
         Unfinished: it took longer or wrote more; it was stopped.
         OSError: it could not be started.
 
-    However this ends, by cancellation too, no process of the group is left but those which a command that
-    ended by itself left behind without an open output.
+    However this ends, by cancellation too, no process of the command is left but those which a command that
+    ended by itself left behind without an open output, and those which `Family` cannot find.
     """
     async with _turn():
         group = _ProcessGroup(arguments, cwd, env, data, max_output)
@@ -83,7 +85,7 @@ async def run_process(
                 raise Unfinished(False, *group.output())
         except GeneratorExit:
             # The loop is gone, so nothing can be awaited any more.
-            group.signal(signal.SIGKILL)
+            group.kill()
             raise
         except BaseException:
             await group.stop()
@@ -163,6 +165,7 @@ class _ProcessGroup:
             start_new_session=True,
         )
         guardian.guard(self.process.pid)
+        self._family = Family(self.process.pid)
 
     @property
     def ended(self) -> bool:
@@ -206,19 +209,38 @@ class _ProcessGroup:
     async def stop(self) -> None:
         """Ask the group to end, and kill it after a grace period, or at once when cancelled meanwhile."""
         self._discarding = True
+        # The children of a leader that has gone can be known by what they keep this waiting for.
+        self._family.find(self._pipes() if self.exited else ())
         self.signal(signal.SIGTERM)
         # A stopped process would not notice.
         self.signal(signal.SIGCONT)
         try:
             await self.until(lambda: self.ended, GRACE)
         finally:
-            self.signal(signal.SIGKILL)
+            self.kill()
             await self.until(lambda: self.exited, _PATIENCE)
 
+    def kill(self) -> None:
+        """Kill all processes of the command."""
+        # What has been stopped starts nothing more.
+        self.signal(signal.SIGSTOP)
+        for _ in range(_MOST_LOOKS):
+            if not self._family.find(self._pipes()):
+                break
+            self.signal(signal.SIGSTOP)
+        self.signal(signal.SIGKILL)
+
     def signal(self, number: signal.Signals) -> None:
+        """Send a signal to all processes of the command that are known."""
         # Nobody is left, or the command has given itself to another user.
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, number)
+        self._family.signal(number)
+
+    def _pipes(self) -> set[str]:
+        """The outputs that somebody still has open."""
+        files = (self.process.stdout, self.process.stderr)
+        return {f"pipe:[{os.fstat(file.fileno()).st_ino}]" for file in files if file is not None and not file.closed}
 
     def close(self) -> int | None:
         """Give back all that this holds; the exit code, or `None` for a process that cannot be killed."""
@@ -227,6 +249,7 @@ class _ProcessGroup:
         for file in (self.process.stdin, self.process.stdout, self.process.stderr):
             if file is not None:
                 file.close()
+        self._family.close()
         if self.exited or self.process.poll() is not None:
             guardian.release(self.process.pid)
             return self.process.wait()

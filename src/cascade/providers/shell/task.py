@@ -166,10 +166,11 @@ async def shell(
     dash a `--` before it.
 
     The command has a session of its own. When the task ends early, by cancellation or a timeout, the command
-    and all that it has started are asked to end (SIGTERM), and killed (SIGKILL) two seconds later; when this
-    Python process is killed, they are ended too, except for what has made a session of its own. A process
-    that the command leaves in the background is waited for as long as it holds the output open. At most 64
-    commands run at once on one event loop.
+    and all that it has started are asked to end (SIGTERM), and killed (SIGKILL) two seconds later. On Linux
+    that includes what has made a session of its own, as with `setsid`, unless its parent has gone and it
+    holds no output of the command; elsewhere it goes on. When this Python process is killed, they are ended
+    too, except for what has made a session of its own. A process that the command leaves in the background is
+    waited for as long as it holds the output open. At most 64 commands run at once on one event loop.
 
     Args:
         command: a list of text, paths and numbers, or text for the shell.

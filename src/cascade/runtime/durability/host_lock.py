@@ -18,6 +18,7 @@ from cascade.spec.exceptions import StoreError
 # `struct flock`; whatever other fields a system has come after these.
 _IS_LINUX: Final = sys.platform.startswith("linux")
 _FLOCK: Final = "hhqqi0q" if _IS_LINUX else "qqihh0q"
+_SQLITE: Final = "sqlite:///"
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 _held: Final[set[str]] = set()
 _guard: Final = threading.Lock()
@@ -29,7 +30,7 @@ class HostLock:
     It is a lock of the process (POSIX record lock): children that were forked do not keep it alive.
 
     Args:
-        store: the store of the run, without passwords.
+        store: the URL of the store of the run, without passwords; by whatever links it names a file, the lock is one.
         run_id: the run.
         folder: where lock files are; one that all processes of this user share by default.
 
@@ -39,7 +40,9 @@ class HostLock:
 
     def __init__(self, store: str, run_id: str, folder: Path | None = None) -> None:
         folder = _folder() if folder is None else folder
-        name = hashlib.blake2b(f"{store}\n{run_id}".encode(errors="surrogatepass"), digest_size=16).hexdigest()
+        name = hashlib.blake2b(
+            f"{_unlinked(store)}\n{run_id}".encode(errors="surrogatepass"), digest_size=16
+        ).hexdigest()
         self._path = folder / f"{name}.lock"
         self._file: int | None = None
         where = folder.stat()
@@ -107,6 +110,10 @@ def _forget() -> None:
 
 
 os.register_at_fork(before=_guard.acquire, after_in_parent=_guard.release, after_in_child=_forget)
+
+
+def _unlinked(store: str) -> str:
+    return f"{_SQLITE}{os.path.realpath(store.removeprefix(_SQLITE))}" if store.startswith(_SQLITE) else store
 
 
 def _folder() -> Path:

@@ -139,8 +139,9 @@ async def _outwait(writer: Writer, clock: Clock, found: RunRow, opening: Opening
     Raises:
         RunOwnedError: it is.
     """
-    # Clocks of machines differ: no wait is longer than a lease can be.
-    most = min(max(found.lease_until - clock.now(), 0.0), 2 * writer.lease)
+    # Clocks of machines differ: no wait is longer than the owner's lease was when it last wrote, or twice our own.
+    longest = max(2 * writer.lease, found.lease_until - found.updated)
+    most = min(max(found.lease_until - clock.now(), 0.0), longest)
     deadline = clock.monotonic() + most
     if most > 0.0:
         opening.tell_blocked(found.owner, most)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from cascade.runtime.durability.journal import Journal
@@ -60,9 +61,27 @@ class DurableStore:
                 self.store.close()
 
 
-def _storable(params: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters without secrets, which are given again when the run is resumed."""
-    return {name: value for name, value in params.items() if not isinstance(value, Secret)}
+class _GivenOrKept(dict[str, Any]):
+    """What was given, and behind it what the run has: only what is given may be refused as unknown.
+
+    A parameter that the run has and the code declares no more is so passed over.
+    """
+
+    def __init__(self, given: Mapping[str, Any], kept: Mapping[str, Any]) -> None:
+        super().__init__(given)
+        self._kept = kept
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or name in self._kept
+
+    def __missing__(self, name: str) -> Any:
+        return self._kept[name]
+
+
+def _secrets(inputs: Mapping[Any, Any], params: Mapping[str, Any]) -> set[str]:
+    """The names of what is in no store, but given again when the run is resumed."""
+    declared = {spec.name for spec in inputs if isinstance(spec, ParamSpec) and spec.kind.hides}
+    return declared | {name for name, value in params.items() if isinstance(value, Secret)}
 
 
 class Session:
@@ -98,7 +117,7 @@ class Session:
             opening: is told if another process has the run and may be alive, and may end the wait for it.
 
         Returns:
-            The parameters of the run, and the values of all its inputs.
+            The parameters that the run was given or has, and the values of all its inputs.
 
         Raises:
             RunOwnedError: another process has the run.
@@ -107,11 +126,14 @@ class Session:
         store = self._writer.store
         found = await self._writer.call(lambda: store.find(self._run_id))
         kept = {} if found is None else self._params_of(found)
-        inputs = validated({**kept, **given})
+        inputs = self._inputs(given, kept, validated)
         values = {spec.name: value for spec, value in inputs.items() if isinstance(spec, ParamSpec)}
         params = {name: values.get(name, value) for name, value in {**kept, **given}.items()}
+        secret = _secrets(inputs, params)
+        storable = {name: value for name, value in params.items() if name not in secret}
         if found is not None:
-            self._compare(kept, {name: value for name, value in _storable(params).items() if name in given})
+            self._compare(kept, {name: value for name, value in storable.items() if name in given})
+        defaults = {name: value for name, value in values.items() if name not in params and name not in secret}
         now = self._clock.now()
         draft = RunRow(
             self._run_id,
@@ -123,7 +145,7 @@ class Session:
             now,
             now if found is None else found.updated,
             ", ".join(target),
-            self._dumped(_storable(params)),
+            self._dumped({**storable, **self._keepable(defaults)}),
             program,
             None,
         )
@@ -149,17 +171,38 @@ class Session:
             error.path = error.path.replace("result", "params", 1)
             raise
 
-    def _compare(self, kept: dict[str, Any], given: dict[str, Any]) -> None:
-        """A run has the parameters that it began with."""
+    def _inputs(
+        self,
+        given: Mapping[str, Any],
+        kept: Mapping[str, Any],
+        validated: Callable[[Mapping[str, Any]], dict[Any, Any]],
+    ) -> dict[Any, Any]:
+        """The values of all inputs: what the run has goes before the defaults, whatever these are now."""
+        # `None` belongs to no type; it is that of a parameter whose default it was when the run began.
+        absent = {name for name, value in kept.items() if value is None and name not in given}
+        inputs = validated(_GivenOrKept(given, {name: kept[name] for name in kept.keys() - absent}))
+        return inputs | {spec: None for spec in inputs if isinstance(spec, ParamSpec) and spec.name in absent}
+
+    def _keepable(self, defaults: Mapping[str, Any]) -> dict[str, Any]:
+        """The defaults without those that no store can hold, which are taken from the code each time."""
+        keepable: dict[str, Any] = {}
+        for name, value in defaults.items():
+            with suppress(UnserializableValueError):
+                self._dumped({name: value})
+                keepable[name] = value
+        return keepable
+
+    def _compare(self, kept: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+        """A run has the parameters that it began with; one that the code has got since is none of them."""
         for name, value in given.items():
-            if name in kept and (
-                kept[name] == value or self._dumped({name: kept[name]}) == self._dumped({name: value})
-            ):
+            if name not in kept or kept[name] == value:
                 continue
-            had = f"has {preview(kept[name])}" if name in kept else "began without it"
+            if self._dumped({name: kept[name]}) == self._dumped({name: value}):
+                continue
             raise ResumeError(
                 f"run '{self._run_id}' goes on with the parameters that it began with: {name} = {preview(value)} was "
-                f"given, and the run {had}; leave the parameters out to resume it, or choose another run id"
+                f"given, and the run has {preview(kept[name])}; leave the parameters out to resume it, or choose "
+                "another run id"
             )
 
     async def result(self) -> tuple[bool, Any]:

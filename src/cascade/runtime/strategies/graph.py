@@ -214,6 +214,8 @@ class GraphExecutionStrategy:
         """Wait for nothing any more: the second Ctrl-C."""
         self._abandoned = True
         self.run.abandoned = True
+        for attempt in list(self.attempts):
+            attempt.abandon()
         self._quiet.set()
 
     def has_become_quiet(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from rich.text import Text
@@ -11,7 +11,8 @@ from rich.text import Text
 from cascade.adapters.telemetry.wording import counted, harmless
 from cascade.graph.build import build_graph
 from cascade.graph.hashing import identities_of
-from cascade.runtime.durability.keys import ROOT_GRAPH, TARGET, scope_of_items
+from cascade.runtime.durability.keys import ROOT_GRAPH, TARGET, run_key, scope_of_items, signed_for
+from cascade.spec.exceptions import CorruptedValueError
 from cascade.spec.records import ROOT
 from cascade.tools.command.moments import shown_moment
 from cascade.tools.command.tables import stdout, write_line
@@ -20,12 +21,12 @@ from cascade.tools.picture_text import shortened
 
 if TYPE_CHECKING:
     from cascade.graph.model import Graph
-    from cascade.spec.protocols import Store
+    from cascade.spec.protocols import Serializer, Store
     from cascade.spec.records import Record, RunRow
     from cascade.tools.command.programs import Program
 
-Fate = Literal["reused", "goes on", "runs", "gone"]
-_STYLES: Final = {"reused": "green", "goes on": "cyan", "runs": "yellow", "gone": "dim"}
+Fate = Literal["reused", "goes on", "runs", "fails", "gone"]
+_STYLES: Final = {"reused": "green", "goes on": "cyan", "runs": "yellow", "fails": "red", "gone": "dim"}
 _MOST: Final = 200
 
 
@@ -43,8 +44,11 @@ class Prospect(NamedTuple):
     why: str
 
 
-def explain(row: RunRow, program: Program, store: Store) -> None:
-    """Tell what becomes of each call of a run when it goes on; nothing is run, and no stored value is loaded."""
+def explain(row: RunRow, program: Program, store: Store, serializer: Serializer) -> None:
+    """Tell what becomes of each call of a run when it goes on; nothing is run, and no value of a call is loaded.
+
+    What calls have returned to go on with is: it may need code that is not there any more.
+    """
     console = stdout()
     shown = harmless(row.run_id)
     if row.status == "succeeded":
@@ -53,7 +57,17 @@ def explain(row: RunRow, program: Program, store: Store) -> None:
     located = program.load()
     records = store.records(row.run_id)
     graph, _ = build_graph(located.target)
-    told = list(prospects(graph, records))
+    run = run_key(row.run_id)
+
+    def obstacle(record: Record) -> str | None:
+        try:
+            assert record.payload is not None
+            serializer.loads(record.payload, context=signed_for(run, record.scope, record.node, record.turn))
+        except CorruptedValueError as error:
+            return str(error)
+        return None
+
+    told = list(prospects(graph, records, obstacle))
     width = max((len(harmless(one.place)) for one in told), default=0)
     for one in told[:_MOST]:
         line = Text.assemble(
@@ -67,15 +81,24 @@ def explain(row: RunRow, program: Program, store: Store) -> None:
     write_line(console, Text(f"\n{said}; nothing was run" if said else "nothing to run"))
 
 
-_SAID: Final = {"reused": "reused", "goes on": "to go on", "runs": "to run", "gone": "no longer in the code"}
+_SAID: Final = {
+    "reused": "reused",
+    "goes on": "to go on",
+    "runs": "to run",
+    "fails": "to fail",
+    "gone": "no longer in the code",
+}
 
 
-def prospects(graph: Graph, records: list[Record]) -> Iterator[Prospect]:
+def prospects(
+    graph: Graph, records: list[Record], obstacle: Callable[[Record], str | None] = lambda record: None
+) -> Iterator[Prospect]:
     """What becomes of the calls of a run's first graph, as it is declared now.
 
     Args:
         graph: the graph, built from the code as it is now.
         records: what the store knows of the run.
+        obstacle: what keeps a place from going on with what its call returned, if anything does.
     """
     tail = next((record for record in records if record.scope == ROOT and record.node == TARGET), None)
     known = {record.node: record for record in records if record.scope == ROOT_GRAPH}
@@ -121,12 +144,18 @@ def prospects(graph: Graph, records: list[Record]) -> Iterator[Prospect]:
                 else f"and depends on {harmless(graph.node_id(source))}"
             )
             yield Prospect(node.id, "runs", f"it was skipped {cause} ({record.detail or ''}): that is decided again")
+        elif record.kind == "continues" and (problem := obstacle(record)) is not None:
+            yield Prospect(shortened(node.id), "fails", f"it cannot go on with {harmless(record.name)}: {problem}")
         else:
             yield _of_record(shortened(node.id), record, inside)
     if tail is not None:
+        place = f"target, turn {counted(tail.turn)}"
+        if (problem := obstacle(tail)) is not None:
+            yield Prospect(place, "fails", f"the run cannot go on with {harmless(tail.name)}: {problem}")
+            return
         ended = inside[tail.inner or b""]
         yield Prospect(
-            f"target, turn {counted(tail.turn)}",
+            place,
             "goes on",
             f"the run goes on with {harmless(tail.name)}; {counted(ended, 'place')} of this turn ended before and "
             "are reused as far as the code still has them",

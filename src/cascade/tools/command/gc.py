@@ -12,7 +12,7 @@ from cascade.spec.exceptions import RunOwnedError
 from cascade.tools.command.arguments import StoreOption
 from cascade.tools.command.moments import age_of
 from cascade.tools.command.rm import remove
-from cascade.tools.command.standing import standing_of
+from cascade.tools.command.standing import standing_of, was_interrupted
 from cascade.tools.command.stores import existing_store
 
 
@@ -22,7 +22,7 @@ def gc(
         typer.Option(
             "--older-than",
             metavar="AGE",
-            help="Also remove runs that ended longer ago than this, well or badly: 12h, 30d, 4w.",
+            help="Also remove runs that ended longer ago than this, well or badly, and were not interrupted: 12h, 30d.",
         ),
     ] = None,
     store: StoreOption = None,
@@ -34,7 +34,8 @@ def gc(
     with existing_store(store) as opened:
         for row in [] if age is None else opened.runs():
             assert age is not None
-            if row.updated <= now - age and standing_of(row, opened.url).has_ended:
+            standing = standing_of(row, opened.url)
+            if row.updated <= now - age and standing.has_ended and not was_interrupted(row, standing):
                 try:
                     remove(opened, row.run_id)
                 except RunOwnedError:

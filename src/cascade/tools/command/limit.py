@@ -13,8 +13,7 @@ from cascade.spec.constraint import GlobalConstraint
 from cascade.spec.exceptions import DeclarationError
 from cascade.tools.command.arguments import ScopeArgument, StoreOption, TtlOption
 from cascade.tools.command.endings import CommandError
-from cascade.tools.command.limits import scope_of
-from cascade.tools.command.moments import age_of
+from cascade.tools.command.limits import scope_of, ttl_of
 from cascade.tools.command.stores import existing_store
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ def limit(
     store: StoreOption = None,
 ) -> None:
     """Limit the calls in a scope, in all runs on the store together; the last limit on a scope counts."""
-    seconds = None if ttl is None else age_of(ttl, "--ttl")
+    seconds = ttl_of(ttl)
     scope_of(scope)
     if remove:
         if concurrency is not None or rate is not None or burst is not None or ttl is not None:
@@ -65,6 +64,8 @@ def limit(
             constraints.append(GlobalConstraint.rate_limit(rate, burst or 1, scope, ttl=seconds))
     except DeclarationError as error:
         raise CommandError(str(error)) from None
+    except OverflowError:
+        raise CommandError(f"--rate: no number of calls is as large as '{harmless(rate or '')}'") from None
     with existing_store(store) as opened:
         for constraint in constraints:
             keep_limit(opened, constraint, SystemClock().now())

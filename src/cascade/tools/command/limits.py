@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 import typer
@@ -15,7 +16,7 @@ from cascade.spec.exceptions import DeclarationError
 from cascade.tools.command.arguments import JsonOption, StoreOption
 from cascade.tools.command.endings import CommandError
 from cascade.tools.command.machine_output import write_json
-from cascade.tools.command.moments import iso, shown_moment
+from cascade.tools.command.moments import age_of, iso, shown_moment
 from cascade.tools.command.stores import existing_store
 from cascade.tools.command.tables import Column, write_table
 
@@ -50,6 +51,20 @@ def scope_of(text: str) -> str:
     except DeclarationError as error:
         raise CommandError(str(error)) from None
     return text
+
+
+def ttl_of(text: str | None) -> float | None:
+    """After how many seconds a limit ends by itself, as it was given; `None` for never.
+
+    Raises:
+        CommandError: it is no age, or none that a limit can have.
+    """
+    if text is None:
+        return None
+    seconds = age_of(text, "--ttl")
+    if not 0 < seconds < inf:
+        raise CommandError(f"--ttl: expected an age above 0 such as 90s, 30m or 2h, got '{harmless(text)}'")
+    return seconds
 
 
 def _told(limit: KeptLimit) -> dict[str, Any]:

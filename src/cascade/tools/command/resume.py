@@ -44,7 +44,7 @@ def resume(
         # Before the folder of the run is entered: a path is one in this folder.
         again = way_on(run_id, store, durable.store.url, texts.keys() - program.params.keys())
         if explained:
-            explain(row, program, durable.store)
+            explain(row, program, durable.store, durable.serializer)
             return
         located = program.load()
         check_secrets(located.target, texts)

@@ -46,7 +46,7 @@ def show(
         if log:
             _write_lines(row, opened.lines(run_id), as_json=as_json)
             return
-        records = opened.records(run_id)
+        records = opened.outline(run_id)
         standing = standing_of(row, opened.url)
         settings = opened.settings(SystemClock().now()) if standing is Standing.RUNNING else {}
         url = opened.url

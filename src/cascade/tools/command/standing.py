@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from cascade.runtime.clock import SystemClock
 from cascade.runtime.durability.host_lock import HostLock
+from cascade.spec.exceptions import RunCancelledError
 
 if TYPE_CHECKING:
     from cascade.spec.records import RunRow
@@ -37,6 +38,13 @@ def standing_of(row: RunRow, store_url: str) -> Standing:
     if row.status != "running":
         return Standing(row.status)
     return Standing.RUNNING if has_owner(row, store_url) else Standing.INTERRUPTED
+
+
+def was_interrupted(row: RunRow, standing: Standing) -> bool:
+    """Whether a run was kept from its end by a signal or by the loss of its process, and by nobody's decision."""
+    if standing is Standing.CANCELLED:
+        return not (row.error or "").startswith(RunCancelledError.__name__)
+    return standing is Standing.INTERRUPTED
 
 
 def has_owner(row: RunRow, store_url: str) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cascade.adapters.telemetry.wording import harmless
+from cascade.runtime.signing_key import SigningKeyError
 from cascade.spec.exceptions import DeclarationError
 from cascade.stores import VARIABLE, open_durable, open_store
 from cascade.tools.command.endings import CommandError
@@ -126,6 +127,7 @@ def new_or_existing_durable(given: str | None) -> Generator[DurableStore]:
                 f"the folder {shown_path(folder.absolute())} cannot be made ({error.strerror}); choose a store with "
                 f"--store or {VARIABLE}"
             ) from None
+    _check_place(url)
     with _wrong_use():
         durable = open_durable(url)
     try:
@@ -136,11 +138,24 @@ def new_or_existing_durable(given: str | None) -> Generator[DurableStore]:
 
 @contextmanager
 def _wrong_use() -> Generator[None]:
-    """A URL or a variable that means nothing is wrong use, and no failure of a store."""
+    """A URL, a variable or a key that means nothing is wrong use, and no failure of a store."""
     try:
         yield
-    except DeclarationError as error:
+    except (DeclarationError, SigningKeyError) as error:
         raise CommandError(str(error)) from None
+
+
+def _check_place(url: str) -> None:
+    """Check that a file can be where the URL says."""
+    if not url.startswith(_SQLITE):
+        return
+    file = Path(url.removeprefix(_SQLITE))
+    if file.is_dir():
+        raise CommandError(f"the store {shown_path(file)} is a folder; name a file, as in sqlite:///flows.db")
+    if not file.parent.is_dir():
+        raise CommandError(
+            f"the store {shown_path(file)} cannot be made: there is no folder {shown_path(file.parent)}; make it first"
+        )
 
 
 def run_in(store: Store, run_id: str) -> RunRow:
@@ -159,6 +174,7 @@ def run_in(store: Store, run_id: str) -> RunRow:
 
 def _check_exists(url: str, given: str | None) -> None:
     if exists(given):
+        _check_place(url)
         return
     if given is None and not os.environ.get(VARIABLE):
         raise CommandError(

@@ -28,7 +28,7 @@ from cascade.tools.command.endings import FAILED, INTERRUPTED
 from cascade.tools.command.journal_tree import all_places, tree_of
 from cascade.tools.command.lines import shown_line
 from cascade.tools.command.looking import looks
-from cascade.tools.command.standing import Standing, standing_of
+from cascade.tools.command.standing import Standing, standing_of, was_interrupted
 from cascade.tools.command.stores import existing_store, run_in, way_on
 
 if TYPE_CHECKING:
@@ -136,10 +136,7 @@ def _exit_status(seen: _Seen) -> int:
     """The status with which the process ended that had the run, as far as the store knows."""
     if seen.standing is Standing.SUCCEEDED:
         return 0
-    was_interrupted = seen.standing is Standing.INTERRUPTED or (
-        seen.standing is Standing.CANCELLED and not (seen.row.error or "").startswith("RunCancelledError")
-    )
-    return INTERRUPTED if was_interrupted else FAILED
+    return INTERRUPTED if was_interrupted(seen.row, seen.standing) else FAILED
 
 
 class _Display:

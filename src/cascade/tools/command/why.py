@@ -53,7 +53,7 @@ def why(
     """Tell why a node of a run has run, was skipped or failed, and what a resumed run does with it."""
     with existing_store(store) as opened:
         row = run_in(opened, run_id)
-        roots = tree_of(opened.records(run_id))
+        roots = tree_of(opened.outline(run_id))
         found = places_called(roots, node)
         if len(found) != 1:
             raise CommandError(_not_one(found, roots, row, node))

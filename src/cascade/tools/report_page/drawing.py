@@ -68,10 +68,10 @@ def _box(box: Box, x: int, y: int, number_of: Mapping[int, int]) -> str:
         f"<title>{title}\n{escape(told)}</title>"
         f'<rect x="{x}" y="{y}" width="{_WIDTH}" height="{_HEIGHT}" rx="{_rounding(box)}"/>'
         f'<text class="sign" x="{x + 10}" y="{y + 28}">{_SIGNS[box.state]}</text>'
-        # An SVG inside the SVG cuts off what is too long for the box.
-        f'<svg x="{x + 28}" y="{y}" width="{_WIDTH - 34}" height="{_HEIGHT}">'
-        f'<text class="title" y="20">{title}</text>'
-        f'<text class="told" y="36">{escape(_counted(box, told))}</text></svg></g>'
+        # HTML inside the SVG can end what is too long for the box with an ellipsis.
+        f'<foreignObject x="{x + 28}" y="{y + 4}" width="{_WIDTH - 34}" height="{_HEIGHT - 8}">'
+        f'<div class="title">{title}</div>'
+        f'<div class="told">{escape(_counted(box, told))}</div></foreignObject></g>'
     )
 
 

@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from cascade.adapters.stores.redis_store import open_redis_store
-from cascade.spec.exceptions import CascadeWarning, MissingExtraError, StoreError, StoreWarning
+from cascade.spec.exceptions import CascadeWarning, DeclarationError, MissingExtraError, StoreError, StoreWarning
 from cascade.testing.contracts.store import SCOPE, record, row
 from tests.servers import RedisServer, free_port
 
@@ -158,10 +158,19 @@ def test_a_server_that_is_not_there_is_told_at_once() -> None:
         open_redis_store("unix:///nowhere/redis.sock")
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1", "redis://127.0.0.1:99999", "redis://127.0.0.1:6379?db=x"])
-def test_what_is_no_address_is_told(url: str) -> None:
-    with pytest.raises(StoreError, match="no address of a Redis server"):
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("http://:secret@127.0.0.1", "no address of a Redis server"),
+        ("redis://:secret@127.0.0.1:99999", "no address of a Redis server"),
+        ("redis://:secret@127.0.0.1:6379?db=x", "no address of a Redis server"),
+        ("redis://:secret@[", "cannot be read"),
+    ],
+)
+def test_what_is_no_address_is_told(url: str, told: str) -> None:
+    with pytest.raises(DeclarationError, match=told) as caught:
         open_redis_store(url)
+    assert "secret" not in str(caught.value)
 
 
 def test_another_kind_of_server_is_told() -> None:

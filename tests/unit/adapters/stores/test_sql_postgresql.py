@@ -164,8 +164,34 @@ def test_a_database_that_is_not_there_is_an_error_at_once(postgresql_url):
         open_sql_store(re.sub(r"/\w+\?", "/absent?", postgresql_url))
 
 
+@pytest.mark.parametrize("url", ["postgresql://me@127.0.0.1:1/base", "postgresql:///base?host=/nowhere"])
+def test_a_server_that_never_answered_is_not_waited_for_like_one_that_was_lost(monkeypatch, url):
+    monkeypatch.setattr(postgresql, "FIRST_PATIENCE", 0.0)
+    with pytest.raises(StoreError, match=r"cannot open it: .*; check its address, that the server runs") as caught:
+        open_sql_store(url)
+    # Nothing has begun.
+    assert "resume" not in str(caught.value)
+
+
+def test_a_server_that_starts_is_waited_for_when_a_store_is_opened(own_postgresql_server, monkeypatch):
+    url = own_postgresql_server.new_database()
+    refused = threading.Event()
+    connect = psycopg.connect
+
+    def starting(**settings):
+        if not refused.is_set():
+            refused.set()
+            raise psycopg.OperationalError("connection failed: FATAL:  the database system is starting up")
+        return connect(**settings)
+
+    monkeypatch.setattr(psycopg, "connect", starting)
+    monkeypatch.setattr(postgresql, "FIRST_PATIENCE", 0.0)
+    open_sql_store(url).close()
+    assert refused.is_set()
+
+
 def test_a_password_is_told_to_nobody(monkeypatch):
-    monkeypatch.setattr(postgresql, "PATIENCE", 0.0)
+    monkeypatch.setattr(postgresql, "FIRST_PATIENCE", 0.0)
     with pytest.raises(StoreError) as caught:
         open_sql_store("postgresql://me:secret@127.0.0.1:1/base")
     assert "secret" not in str(caught.value)

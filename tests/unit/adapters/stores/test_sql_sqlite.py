@@ -15,7 +15,7 @@ from cascade.adapters.stores.sql import migrations, open_sql_store, sqlite
 from cascade.adapters.stores.sql.schema import metadata
 from cascade.adapters.stores.sql.sqlite import SAFE_WAL, SqliteDatabase
 from cascade.runtime.clock import SystemClock
-from cascade.spec.exceptions import MissingExtraError, StoreError
+from cascade.spec.exceptions import DeclarationError, MissingExtraError, StoreError
 from cascade.spec.records import Line
 from cascade.testing.contracts.store import record, row
 
@@ -120,18 +120,26 @@ def test_a_relative_path_stays_where_it_was_opened(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("sqlite:////absent/folder/flows.db", "does not exist; make it first"),
         ("sqlite://", "name a file"),
         ("sqlite:///:memory:", "name a file"),
-        ("flows.db", "no URL"),
+        ("sqlite://host/flows.db", "name a file"),
+        ("flows.db", "cannot be read"),
         ("mysql://user:secret@host/base", "there are sqlite and postgresql"),
+        ("postgresql://user:secret@host:port/base", "cannot be read"),
+        ("postgresql://user:secret@host:99999/base", "no address of a server"),
+        ("postgresql://user:secret@[", "no address of a server"),
     ],
 )
 def test_a_url_that_names_no_store_is_an_error(url, words):
-    with pytest.raises(StoreError, match=words) as caught:
+    with pytest.raises(DeclarationError, match=words) as caught:
         open_sql_store(url)
     assert "secret" not in str(caught.value)
-    assert str(caught.value).count("cannot open it") <= 1
+
+
+def test_a_folder_that_is_not_there_is_an_error():
+    with pytest.raises(StoreError, match="does not exist; make it first") as caught:
+        open_sql_store("sqlite:////absent/folder/flows.db")
+    assert str(caught.value).count("cannot open it") == 1
 
 
 def test_a_file_that_is_no_database_is_an_error_and_stays_as_it_is(tmp_path):

@@ -20,6 +20,7 @@ from tests.unit.tools.command.conftest import Folder
 
 pytestmark = pytest.mark.needs_extra("cli", "sqlite")
 
+REFERENCE = Path(__file__).parents[4] / "docs" / "reference" / "command-line.md"
 FLOW = """
     import os
     import cascade as cs
@@ -249,9 +250,10 @@ def test_the_wait_for_an_owner_elsewhere_is_told(flow: Folder) -> None:  # S27
     store = open_store(flow.path / ".cascade" / "cascade.db")
     found = store.find("r")
     assert found is not None
-    # No wait is longer than two leases of who waits, whatever the clock of the owner's machine says.
-    lease = SystemClock().now() + 3_600
-    draft = found._replace(status="running", host="elsewhere", owner="process 1 on other", lease_until=lease)
+    # No wait is longer than the lease, whatever the clock of the owner's machine says.
+    ahead = SystemClock().now() + 3_600
+    owner = {"host": "elsewhere", "owner": "process 1 on other", "updated": ahead, "lease_until": ahead + 0.2}
+    draft = found._replace(status="running", **owner)
     assert store.claim(draft, over=found.epoch) is not None
     store.close()
     done = flow.cascade("resume", "r", env={"CASCADE_LEASE_SECONDS": "0.2"})
@@ -349,6 +351,48 @@ def test_explain_tells_what_is_reused_runs_again_or_is_gone(flow: Folder) -> Non
     assert any(" gone it is journaled" in line for line in told)
     assert done.stdout.endswith("nothing was run\n")
     assert not (flow.path / "ledger").exists()
+
+
+def test_explain_tells_what_cannot_go_on_since_the_code_lacks_what_it_needs(folder: Folder) -> None:  # S27
+    source = """
+        import cascade as cs
+
+        @cs.task
+        def turn(n, total):
+            if n == 0:
+                raise RuntimeError("it is broken")
+            return turn(n - 1, add(total, n))
+
+        @cs.task
+        def add(a, b):
+            return a + b
+
+        @cs.task
+        def part(n):
+            return add(broken(), n)
+
+        @cs.task
+        def broken():
+            raise RuntimeError("it is broken")
+
+        loop = turn(3, 0)
+        parts = [part(1), add(1, 1)]
+        """
+    folder.write("flow.py", source)
+    assert folder.cascade("run", "flow.py:loop", "--run-id", "loop").exit_code == 1
+    assert folder.cascade("run", "flow.py:parts", "--run-id", "parts").exit_code == 1
+    whole = folder.cascade("resume", "loop", "--explain").stdout
+    assert "goes on" in whole
+    assert "fails" not in whole
+    folder.write("flow.py", source.replace("add(", "plus("))
+    for run_id, place in (("loop", "target, turn 3"), ("parts", "part#0")):
+        told = " ".join(folder.cascade("resume", run_id, "--explain").stdout.split())
+        assert f"{place} fails" in told
+        assert "needs 'flow:add', which cannot be found" in told
+        assert "1 to fail" in told
+        failed = folder.cascade("resume", run_id)
+        assert failed.exit_code == 1
+        assert "needs 'flow:add', which cannot be found" in failed.stderr
 
 
 def test_explain_of_failed_and_of_finished_runs(flow: Folder) -> None:
@@ -481,10 +525,48 @@ def test_the_json_of_runs_and_of_one_has_the_documented_fields(flow: Folder) -> 
         "preview",
     }  # fmt: skip
     assert {place["id"] for place in whole["places"]} >= {"fetch#0", "fetch#0[0]", "fetch#0[1]"}
-    reference = Path(__file__).parents[4] / "docs" / "reference" / "command-line.md"
-    documented = reference.read_text()
+    documented = REFERENCE.read_text()
     for field in (*whole, *whole["places"][0]):
         assert f"`{field}`" in documented
+
+
+def test_the_reference_has_every_command_with_its_options() -> None:
+    from typer.main import get_command
+
+    from cascade.tools.command.app import app
+
+    program: Any = get_command(app)
+    documented = REFERENCE.read_text()
+    rows = " ".join(re.findall(r"^\| (`(?:cascade )?[a-z]+ .*?) \|", documented, re.MULTILINE))
+    headings = " ".join(re.findall(r"^## (cascade .+)$", documented, re.MULTILINE))
+    for name, command in program.commands.items():
+        assert re.search(rf"`(cascade )?{name}[ `]", rows), name
+        # Limits and their commands share a section.
+        assert re.search(rf"\b{name}\b", headings), name
+        for parameter in command.params:
+            for option in parameter.opts if parameter.param_type_name == "option" else ():
+                assert option in documented, (name, option)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["pause", "global", "--ttl", "0s"], "--ttl: expected an age above 0"),
+        (["pause", "global", "--ttl", "9" * 400 + "s"], "--ttl: expected an age above 0"),
+        (["pause", "global", "--ttl", "soon"], "--ttl: expected an age such as"),
+        (["pause", "task:"], "a scope must be"),
+        (["limit", "global", "--concurrency", "1", "--ttl", "0m"], "--ttl: expected an age above 0"),
+        (["limit", "global", "--rate", "0/s"], "a rate must be"),
+        (["limit", "global", "--rate", "9" * 400 + "/s"], "--rate: no number of calls"),
+    ],
+)
+def test_a_limit_that_means_nothing_is_wrong_use(flow: Folder, arguments: list[str], problem: str) -> None:  # S24
+    flow.cascade("run", "flow.py:single", "--run-id", "r")
+    told = flow.cascade(*arguments)
+    assert told.exit_code == 2, told.output
+    assert told.stderr.startswith(f"error: {problem}")
+    assert "raised at" not in told.stderr
+    assert json.loads(flow.cascade("limits", "--json").stdout) == []
 
 
 def test_show_has_states_attempts_errors_and_previews(flow: Folder) -> None:
@@ -631,6 +713,9 @@ def test_the_environment_chooses_the_store(flow: Folder) -> None:
         ("", "--store: expected a URL or the path of a SQLite file, got ''"),
         ("sqlite:///", "--store: expected a URL or the path of a SQLite file, got 'sqlite:///'"),
         ("mysql://host/x", "no store is known by 'mysql'"),
+        ("sqlite://", "sqlite:// is no store; name a file"),
+        ("sqlite://host/x.db", "sqlite://host/x.db is no store; name a file"),
+        (".", "the store "),
     ],
 )
 def test_a_store_that_can_be_none_is_wrong_use(flow: Folder, store: str, told: str) -> None:
@@ -639,6 +724,28 @@ def test_a_store_that_can_be_none_is_wrong_use(flow: Folder, store: str, told: s
         assert (done.exit_code, done.stderr.startswith(f"error: {told}")) == (2, True), done.stderr
         assert len(done.stderr.splitlines()) == 1
     assert not (flow.path / ".cascade").exists()
+
+
+@pytest.mark.needs_extra("redis", "postgresql")
+@pytest.mark.parametrize("store", ["redis://h:99999/0", "redis://[", "postgresql://h:x/y", "postgresql://h:99999/y"])
+def test_a_url_that_is_no_address_is_wrong_use(flow: Folder, store: str) -> None:
+    for command in (["run", "flow.py:main"], ["runs"], ["resume", "r"]):
+        done = flow.cascade(*command, "--store", store)
+        assert (done.exit_code, len(done.stderr.splitlines())) == (2, 1), done.stderr
+
+
+def test_a_store_in_a_folder_that_is_not_there_is_wrong_use(flow: Folder) -> None:
+    done = flow.cascade("run", "flow.py:main", "--store", "nowhere/flows.db")
+    assert (done.exit_code, f"there is no folder {flow.path}/nowhere; make it first" in done.stderr) == (2, True)
+    assert not (flow.path / "nowhere").exists()
+
+
+@pytest.mark.parametrize("key", ["abc", "not hexadecimal", ""])
+def test_a_key_that_is_none_is_wrong_use_and_nothing_is_run(flow: Folder, key: str) -> None:
+    done = flow.cascade("run", "flow.py:main", "--store", "kept.db", env={"CASCADE_KEY": key})
+    assert (done.exit_code, done.stderr.startswith("error: the key that signs")) == (2, True), done.stderr
+    assert not (flow.path / "kept.db").exists()
+    assert not (flow.path / "ledger").exists()
 
 
 def test_a_working_directory_that_was_deleted_is_told(folder: Folder, tmp_path: Path) -> None:
@@ -704,16 +811,17 @@ def test_rm_asks_and_takes_no_answer_for_no(flow: Folder) -> None:
     assert flow.cascade("show", "r").exit_code == 2
 
 
-def test_gc_removes_runs_that_ended_long_ago(flow: Folder) -> None:
+def test_gc_removes_runs_that_ended_long_ago_and_none_that_was_interrupted(flow: Folder) -> None:
     store = flow.path / "old.db"
-    for status in ("succeeded", "failed", "cancelled", "running"):
+    for status in ("succeeded", "failed", "running"):
         put(store, row(status, status=status))
+    put(store, row("cancelled", status="cancelled", error="RunCancelledError: by cascade cancel"))
+    put(store, row("signalled", status="cancelled", error="CancelledError"))
     assert flow.cascade("gc", "--store", str(store)).stdout == "removed 0 leftovers\n"
     done = flow.cascade("gc", "--older-than", "1s", "--store", str(store))
     assert (done.exit_code, done.stdout) in [(0, "removed 3 runs and 0 leftovers\n"), (0, "removed 0 runs\n")]
-    assert [run["run_id"] for run in json.loads(flow.cascade("runs", "--json", "--store", str(store)).stdout)] == [
-        "running"
-    ]
+    left = json.loads(flow.cascade("runs", "--json", "--store", str(store)).stdout)
+    assert {run["run_id"] for run in left} == {"running", "signalled"}
     assert flow.cascade("gc", "--older-than", "long", "--store", str(store)).exit_code == 2
 
 

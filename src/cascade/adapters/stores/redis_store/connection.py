@@ -13,7 +13,7 @@ from redis import exceptions
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from cascade.spec.exceptions import StoreError
+from cascade.spec.exceptions import DeclarationError, StoreError
 
 if TYPE_CHECKING:
     from cascade.spec.protocols import Clock
@@ -22,6 +22,7 @@ T = TypeVar("T")
 
 _FIRST_PAUSE: Final = 0.01
 _LONGEST_PAUSE: Final = 1.0
+_EXPECTED: Final = "expected redis://user:password@host:6379/0"
 
 _PASSING: Final = (
     exceptions.ConnectionError,
@@ -53,10 +54,17 @@ class Connection:
 
     Args:
         patience: how long a server that cannot be reached is tried again, in seconds.
+
+    Raises:
+        DeclarationError: the URL is no address of a server.
     """
 
     def __init__(self, url: str, *, clock: Clock, patience: float) -> None:
-        self.url = without_secrets(url)
+        try:
+            self.url = without_secrets(url)
+        except ValueError:
+            # What it says of the address may have the password in it.
+            raise DeclarationError(f"the URL of the store cannot be read; {_EXPECTED}") from None
         self.patience = patience
         self._clock = clock
         try:
@@ -66,9 +74,7 @@ class Connection:
                 url, protocol=2, socket_timeout=10.0, socket_connect_timeout=5.0, retry=Retry(NoBackoff(), 0)
             )
         except ValueError as error:
-            raise StoreError(
-                self.url, f"no address of a Redis server: {error}; expected redis://user:password@host:6379/0"
-            ) from None
+            raise DeclarationError(f"{self.url} is no address of a Redis server: {error}; {_EXPECTED}") from None
 
     def call(self, doing: str, *command: Any) -> Any:
         """Send a command and wait for its answer.

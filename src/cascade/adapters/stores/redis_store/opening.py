@@ -22,6 +22,7 @@ def open_redis_store(url: str, *, clock: Clock | None = None, patience: float = 
         patience: how long a lost connection is tried again, in seconds.
 
     Raises:
+        DeclarationError: the URL is no address of a server.
         MissingExtraError: redis-py is not installed.
         StoreError: the server cannot be reached or used; the message says why and what to do.
     """

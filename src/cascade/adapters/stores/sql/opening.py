@@ -17,6 +17,7 @@ def open_sql_store(url: str, *, clock: Clock | None = None) -> SqlStore:
         clock: by which it is noted when a run was written last.
 
     Raises:
+        DeclarationError: the URL names no store.
         MissingExtraError: SQLAlchemy or the database's driver is not installed.
         StoreError: the store cannot be opened; the message says why and what to do.
 

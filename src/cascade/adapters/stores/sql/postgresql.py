@@ -25,6 +25,12 @@ T = TypeVar("T")
 PATIENCE: Final = 30.0
 """Seconds for which a lost server is waited for."""
 
+FIRST_PATIENCE: Final = 5.0
+"""Seconds for which a server is waited for that has never answered: it may be that there is none."""
+
+_CONNECTING: Final = 5
+"""Seconds for which one attempt to connect may last."""
+
 _LONGEST_PAUSE: Final = 1.0
 
 # What ends by itself when repeated: serialization failures, deadlocks, a row that another process was faster to insert
@@ -60,9 +66,10 @@ class PostgresqlDatabase:
         self.dialect: Dialect = dialect(paramstyle="format")
         self._driver = driver
         arguments: Any = self.dialect.create_connect_args(url)
-        self._settings: dict[str, Any] = {"connect_timeout": 10, "application_name": "cascade", **arguments[1]}
+        self._settings: dict[str, Any] = {"connect_timeout": _CONNECTING, "application_name": "cascade", **arguments[1]}
         self._clock = clock
         self._connection: psycopg.Connection[Any] | None = None
+        self._was_reached = False
 
     def checks_of(self, table: str) -> Sequence[str]:
         """Nothing: the server looks after its pages."""
@@ -105,7 +112,7 @@ class PostgresqlDatabase:
                 connection.close()
 
     def _repeated(self, doing: str, work: Callable[[Cursor], T]) -> T:
-        deadline = self._clock.monotonic() + PATIENCE
+        began = self._clock.monotonic()
         pause = 0.01
         while True:
             try:
@@ -114,13 +121,22 @@ class PostgresqlDatabase:
                 connected = self._connection is not None
                 lost = connected and not self._rolled_back()
                 if not (lost or _is_passing(error, connected)):
-                    raise self.failure(doing, _explain(error)) from error
-                if self._clock.monotonic() + pause > deadline:
-                    raise self.failure(
-                        doing, f"{_explain(error)}; check that the server runs and can be reached, then resume the run"
-                    ) from error
+                    raise self.failure(doing if self._was_reached else "open it", _explain(error)) from error
+                patience = PATIENCE if self._was_reached or _has_answered(error) else FIRST_PATIENCE
+                if self._clock.monotonic() + pause > began + patience:
+                    raise self._unreachable(doing, error) from error
             threading.Event().wait(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
+
+    def _unreachable(self, doing: str, error: Exception) -> StoreError:
+        if self._was_reached:
+            return self.failure(
+                doing, f"{_explain(error)}; check that the server runs and can be reached, then resume the run"
+            )
+        return self.failure(
+            "open it",
+            f"{_explain(error)}; check its address, that the server runs, and that it can be reached from here",
+        )
 
     def _once(self, work: Callable[[Cursor], T]) -> T:
         connection = self._connected()
@@ -140,6 +156,7 @@ class PostgresqlDatabase:
         if connection is None:
             connection = self._driver.connect(**self._settings)
             self._connection = connection
+            self._was_reached = True
             # Who has waited for a lock must see what was committed meanwhile, whatever the server's default is.
             connection.isolation_level = self._driver.IsolationLevel.READ_COMMITTED
             # A server may be set to promise less; more than `on`, as for replicas, is left to it.
@@ -170,8 +187,12 @@ def _is_passing(error: Any, connected: bool) -> bool:
     if connected or error.sqlstate is not None:
         return error.sqlstate in _PASSING
     # While connecting there are words only. A server that answers FATAL has refused: a wrong password stays so.
-    words = str(error)
-    return "FATAL" not in words or any(state in words for state in _PASSING_WORDS)
+    return not _has_answered(error) or any(state in str(error) for state in _PASSING_WORDS)
+
+
+def _has_answered(error: Any) -> bool:
+    """Whether it was a server that said so, and not the way to it."""
+    return error.sqlstate is not None or "FATAL" in str(error)
 
 
 def _explain(error: Exception) -> str:

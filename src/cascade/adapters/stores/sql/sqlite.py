@@ -9,6 +9,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
@@ -18,8 +19,6 @@ from cascade.runtime.fault_points import reach
 from cascade.spec.exceptions import StoreError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from sqlalchemy.engine.interfaces import Dialect
 
     from cascade.adapters.stores.sql.database import Cursor
@@ -72,7 +71,8 @@ class SqliteDatabase:
 
     def __init__(self, path: Path, url: str, clock: Clock, driver: Any = None) -> None:
         self.url = url
-        self.path = path
+        # What is kept beside the file is found by whatever links it is named.
+        self.path = path = Path(os.path.realpath(path))
         self.dialect: Dialect = SQLiteDialect_pysqlite(paramstyle="qmark")
         self.files = PayloadFiles(path.with_name(f"{path.name}.files"))
         self.journal_mode = ""

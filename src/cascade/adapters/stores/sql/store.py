@@ -38,7 +38,7 @@ from cascade.adapters.stores.sql.token_buckets import TokenBuckets
 from cascade.runtime.chance import Randomness
 from cascade.runtime.clock import SystemClock
 from cascade.runtime.fault_points import reach
-from cascade.spec.exceptions import RunOwnedError, StoreError
+from cascade.spec.exceptions import DeclarationError, RunOwnedError, StoreError
 
 if TYPE_CHECKING:
     from cascade.adapters.stores.sql.database import Cursor, Database
@@ -56,6 +56,7 @@ class SqlStore:
         clock: by which it is noted when a run was written last.
 
     Raises:
+        DeclarationError: the URL names no store.
         StoreError: the store cannot be opened; the message says why and what to do.
     """
 
@@ -404,23 +405,32 @@ class SqlStore:
 
 
 def open_database(url: str, clock: Clock) -> Database:
-    """The database of a URL, not connected yet."""
+    """The database of a URL, not connected yet.
+
+    Raises:
+        DeclarationError: it can be that of none.
+    """
     try:
         parsed = make_url(url)
-    except ArgumentError:
-        raise StoreError(url, "this is no URL; it should be like sqlite:///flows.db") from None
+    except (ArgumentError, ValueError):
+        # Not shown: it may have a password in it, wherever that ends.
+        raise DeclarationError("the URL of the store cannot be read; it should be like sqlite:///flows.db") from None
     # A password may also stand among the options.
     shown = parsed.difference_update_query(("password", "sslpassword")).render_as_string(hide_password=True)
     backend = parsed.get_backend_name()
     if backend == "sqlite":
         if not parsed.database or parsed.database == ":memory:" or parsed.query or parsed.host:
-            raise StoreError(shown, "name a file, as in sqlite:///flows.db or sqlite:////var/lib/flows.db")
+            raise DeclarationError(
+                f"{shown} is no store; name a file, as in sqlite:///flows.db or sqlite:////var/lib/flows.db"
+            )
         # Absolute also where it is shown: it is what tells the stores of one machine apart.
         file = Path(parsed.database).absolute()
         return SqliteDatabase(file, f"sqlite:///{file}", clock)
     if backend == "postgresql":
+        if not 0 < (parsed.port or 5432) < 65536 or "[" in (parsed.host or ""):
+            raise DeclarationError(f"{shown} is no address of a server; expected postgresql://user@host:5432/database")
         return PostgresqlDatabase(parsed, shown, clock)
-    raise StoreError(shown, f"{backend!r} is no database for runs; there are sqlite and postgresql")
+    raise DeclarationError(f"{shown}: {backend!r} is no database for runs; there are sqlite and postgresql")
 
 
 def _owned(run_id: str, found: StoredRun | None) -> RunOwnedError:
