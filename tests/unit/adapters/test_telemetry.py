@@ -350,8 +350,9 @@ def test_progress_by_name():  # S29
         return True
 
     first = cs.task(lambda: True, name="first")()
-    skipped = cs.task(lambda: 0, name="skipped")().run_if(cs.task(lambda x: False, name="no")(first))
-    target = [cs.sequence([skipped]), held(first), held(first), one().after(held(held()))]
+    no = cs.task(lambda x: False, name="no")(first)
+    skipped = cs.task(lambda: 0, name="skipped")().run_if(no)
+    target = [cs.sequence([skipped]), held(no), held(no), one().after(held(held()))]
     found, afar, after = sampled(target, gate, (here, 3))
     tasks = {task.name: task for task in found.tasks}
     assert found.target == "sequence, held, one"
