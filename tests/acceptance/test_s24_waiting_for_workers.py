@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ def hold(folder: Path, number: int) -> int:
 
 @cs.resource(scope="run", thread_affine=True)
 def connection() -> Iterator[sqlite3.Connection]:
-    with sqlite3.connect(":memory:") as made:
+    with closing(sqlite3.connect(":memory:")) as made:
         yield made
 
 
